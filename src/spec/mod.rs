@@ -1,0 +1,1 @@
+//! `config.json` as written: parsed, validated, never interpreted. No system call is made here.

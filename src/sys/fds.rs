@@ -1,0 +1,49 @@
+//! Descriptors in bulk: what a program that is about to run may inherit.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::check;
+
+/// close_range(2): marks everything from `first` on close-on-exec (Linux ≥ 5.11).
+pub fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
+    // SAFETY: only flags change; no descriptor is closed under its owner.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })
+    .map(drop)
+}
+
+/// dup2(2) onto a number of our choice, which must be 0, 1 or 2: the copy is inherited.
+pub fn install_stdio(fd: impl AsFd, number: RawFd) -> nix::Result<()> {
+    if !(0..=2).contains(&number) {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: 0, 1 and 2 are owned by nobody in this program: std and we use them by number.
+    check(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) }.into()).map(drop)
+}
+
+/// Standard input, output and error as descriptors that may be passed on.
+pub fn stdio(number: RawFd) -> BorrowedFd<'static> {
+    assert!((0..=2).contains(&number), "not a standard descriptor");
+    // SAFETY: 0, 1 and 2 are never closed by this program; were one closed by whoever started it,
+    // a use answers EBADF.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Copies a descriptor that a caller named by number; EBADF if there is none.
+pub fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: takes integers alone; fcntl answers EBADF for a number that is not open.
+    let fd = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())?;
+    // SAFETY: the call succeeded and returned a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Takes over a descriptor that this process was started with; once for each number.
+pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: takes integers alone.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: it is open, and by this function's contract nobody else took it over.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,130 @@
+//! Paths inside a tree that its owner may change under our hands.
+//!
+//! Everything goes through openat2(2) with `RESOLVE_IN_ROOT`: `..` and
+//! symbolic links, absolute ones too, stay below the root's descriptor, and a
+//! link cannot be swapped in between a check and its use, for the answer is a
+//! descriptor. Magic links (`/proc/*/fd`, `/proc/*/root`) lead out of any
+//! tree and are refused (CVE-2019-16884, CVE-2021-30465).
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::check;
+
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_IN_ROOT: u64 = 0x10;
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+fn openat2(
+    root: impl AsFd,
+    path: &CStr,
+    flags: OFlag,
+    mode: Mode,
+    resolve: u64,
+) -> nix::Result<OwnedFd> {
+    let how = OpenHow {
+        flags: (flags | OFlag::O_CLOEXEC).bits() as u64,
+        mode: u64::from(mode.bits()),
+        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
+    };
+    loop {
+        // SAFETY: root is open, path NUL-terminated, how valid for the size that is passed.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                root.as_fd().as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                std::mem::size_of::<OpenHow>(),
+            )
+        });
+        match fd {
+            // A rename or mount somewhere raced with a `..` of ours; the kernel asks to try again.
+            Err(Errno::EAGAIN) => {}
+            // SAFETY: the call succeeded and returned a new descriptor, which nobody else owns.
+            fd => return fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        }
+    }
+}
+
+/// Opens `path` below `root`, following links inside it.
+pub fn open_in(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat2(root, path, flags, Mode::empty(), 0)
+}
+
+/// Opens `path` below `root`; any symbolic link on the way is `ELOOP`.
+pub fn open_in_nofollow(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat2(root, path, flags, Mode::empty(), RESOLVE_NO_SYMLINKS)
+}
+
+/// Opens the folder at `path` below `root` (`O_PATH`), making what is missing of it.
+///
+/// The common case, all there, is one system call.
+pub fn make_dir_in(root: impl AsFd, path: &CStr, mode: Mode) -> nix::Result<OwnedFd> {
+    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    match open_in(&root, path, directory) {
+        Err(Errno::ENOENT) => {}
+        opened => return opened,
+    }
+    let mut walked = Vec::with_capacity(path.count_bytes() + 1);
+    let mut parent = open_in(&root, c".", directory)?;
+    for name in path.to_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        walked.extend_from_slice(b"/");
+        walked.extend_from_slice(name);
+        let prefix = c_string(&walked)?;
+        // Each prefix is resolved from the root anew, so that a link on the way keeps its meaning.
+        parent = match open_in(&root, &prefix, directory) {
+            Err(Errno::ENOENT) => {
+                match mkdirat(&parent, c_string(name)?.as_c_str(), mode) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                open_in(&root, &prefix, directory)?
+            }
+            opened => opened?,
+        };
+    }
+    Ok(parent)
+}
+
+/// Opens the file at `path` below `root` (`O_PATH`), making it and its folders where missing.
+pub fn make_file_in(root: impl AsFd, path: &CStr, mode: Mode) -> nix::Result<OwnedFd> {
+    match open_in(&root, path, OFlag::O_PATH) {
+        Err(Errno::ENOENT) => {}
+        opened => return opened,
+    }
+    let (folder, name) = split(path)?;
+    let folder = make_dir_in(&root, &folder, Mode::from_bits_truncate(0o755))?;
+    // O_NOFOLLOW: a dangling link here would make the file wherever the rootfs's author likes.
+    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_RDONLY;
+    openat2(&folder, &name, flags, mode, 0)?;
+    open_in(&folder, &name, OFlag::O_PATH | OFlag::O_NOFOLLOW)
+}
+
+/// The folder and the last name of a path; the name is never `..`.
+pub fn split(path: &CStr) -> nix::Result<(std::ffi::CString, std::ffi::CString)> {
+    let bytes = path.to_bytes();
+    let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let start = bytes[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (folder, name) = (&bytes[..start], &bytes[start..end]);
+    if name.is_empty() || name == b".." || name == b"." {
+        return Err(Errno::EINVAL);
+    }
+    Ok((c_string(if folder.is_empty() { b"/" } else { folder })?, c_string(name)?))
+}
+
+/// A NUL inside a name cannot reach the kernel.
+pub fn c_string(bytes: &[u8]) -> nix::Result<std::ffi::CString> {
+    std::ffi::CString::new(bytes).map_err(|_| Errno::EINVAL)
+}

@@ -1,0 +1,146 @@
+//! Identity and privileges of this thread, set with bare system calls.
+//!
+//! glibc's setuid family signals every thread; in a child with one thread the
+//! kernel's own calls do the same without it.
+
+use nix::errno::Errno;
+
+use super::check;
+
+/// The sets that capset(2) writes, as bits by capability number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// What permission checks look at.
+    pub effective: u64,
+    /// What the process may put into effect.
+    pub permitted: u64,
+    /// What survives an exec of a program that has file capabilities.
+    pub inheritable: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+impl CapHeader {
+    /// `_LINUX_CAPABILITY_VERSION_3`, this thread; the kernel writes its own version back on a mismatch.
+    const VERSION_3: Self = CapHeader { version: 0x2008_0522, pid: 0 };
+}
+
+/// capset(2).
+pub fn set_capabilities(sets: &CapabilitySets) -> nix::Result<()> {
+    let half = |shift: u32| CapData {
+        effective: (sets.effective >> shift) as u32,
+        permitted: (sets.permitted >> shift) as u32,
+        inheritable: (sets.inheritable >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    let mut header = CapHeader::VERSION_3;
+    // SAFETY: version 3 takes a header and two data structures, which outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
+}
+
+/// capget(2) of this thread.
+pub fn capabilities() -> nix::Result<CapabilitySets> {
+    let mut data = [CapData::default(), CapData::default()];
+    let mut header = CapHeader::VERSION_3;
+    // SAFETY: version 3 fills in two data structures, which outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let [low, high] = data;
+    Ok(CapabilitySets {
+        effective: join(low.effective, high.effective),
+        permitted: join(low.permitted, high.permitted),
+        inheritable: join(low.inheritable, high.inheritable),
+    })
+}
+
+fn prctl(option: i32, arguments: [libc::c_ulong; 4]) -> nix::Result<libc::c_long> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: only called below, with options that take integers.
+    check(unsafe { libc::prctl(option, a, b, c, d) }.into())
+}
+
+/// Takes a capability out of the bounding set, for good.
+pub fn drop_bounding(capability: u32) -> nix::Result<()> {
+    prctl(libc::PR_CAPBSET_DROP, [capability.into(), 0, 0, 0]).map(drop)
+}
+
+/// Whether a capability is in the bounding set; EINVAL past the last that the kernel knows.
+pub fn in_bounding(capability: u32) -> nix::Result<bool> {
+    Ok(prctl(libc::PR_CAPBSET_READ, [capability.into(), 0, 0, 0])? == 1)
+}
+
+/// Adds a capability to the ambient set.
+pub fn raise_ambient(capability: u32) -> nix::Result<()> {
+    let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+    prctl(libc::PR_CAP_AMBIENT, [raise, capability.into(), 0, 0]).map(drop)
+}
+
+/// Empties the ambient set.
+pub fn clear_ambient() -> nix::Result<()> {
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
+    prctl(libc::PR_CAP_AMBIENT, [clear, 0, 0, 0]).map(drop)
+}
+
+/// Whether capabilities survive the change to another user.
+pub fn set_keep_capabilities(keep: bool) -> nix::Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, [keep.into(), 0, 0, 0]).map(drop)
+}
+
+/// No exec may gain privileges from here on.
+pub fn set_no_new_privileges() -> nix::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0]).map(drop)
+}
+
+/// Hides this process's memory and /proc entries from the processes it is about to join.
+pub fn set_dumpable(dumpable: bool) -> nix::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, [dumpable.into(), 0, 0, 0]).map(drop)
+}
+
+/// Has the kernel send `signal` to this process when its parent thread ends; 0 for none.
+pub fn set_parent_death_signal(signal: i32) -> nix::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, [signal as libc::c_ulong, 0, 0, 0]).map(drop)
+}
+
+/// Names this process as ps(1) shows it; 15 bytes count.
+pub fn set_name(name: &std::ffi::CStr) -> nix::Result<()> {
+    // SAFETY: PR_SET_NAME reads a NUL-terminated string, which outlives the call.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }.into()).map(drop)
+}
+
+/// setgroups(2), setresgid(2), setresuid(2) in this order: each needs what the next gives up.
+pub fn set_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), (&'static str, Errno)> {
+    if let Some(groups) = groups {
+        // SAFETY: groups is valid for its length and outlives the call.
+        check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+            .map_err(|errno| ("setgroups", errno))?;
+    }
+    // SAFETY: takes integers alone.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })
+        .map_err(|errno| ("setresgid", errno))?;
+    // SAFETY: takes integers alone.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+        .map_err(|errno| ("setresuid", errno))?;
+    Ok(())
+}
+
+/// Resets every signal to its default action and blocks none, as a new program expects.
+pub fn reset_signals() -> nix::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours; numbers that may not be set answer EINVAL.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}

@@ -1,0 +1,58 @@
+//! Messages with descriptors over a `SOCK_SEQPACKET` pair (unix(7)).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// The descriptors that one message carries at most.
+pub const MOST_FDS: usize = 16;
+
+/// A connected pair; both ends close on exec.
+pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+}
+
+/// Sends one message, without SIGPIPE.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let data = [IoSlice::new(bytes)];
+    loop {
+        let fd = socket.as_fd().as_raw_fd();
+        match sendmsg::<()>(fd, &data, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            sent => return sent.map(drop),
+        }
+    }
+}
+
+/// Receives one message into `buffer`; none when the other end is closed.
+///
+/// A message that does not fit, or with more descriptors than fit, is EMSGSIZE.
+/// EINTR is passed on, for Python looks at its signals then.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
+    let mut control = nix::cmsg_space!([RawFd; MOST_FDS]);
+    let mut data = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut data, Some(&mut control), flags)?;
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            for number in numbers {
+                // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(Errno::EMSGSIZE);
+    }
+    let read = message.bytes;
+    Ok((read > 0 || !fds.is_empty()).then_some((read, fds)))
+}
