@@ -116,6 +116,24 @@ impl Error {
         error
     }
 
+    /// A step of the plan that failed in the child, as the plan prints it.
+    pub fn step(
+        step: &str,
+        call: &str,
+        path: Option<String>,
+        errno: Errno,
+        detail: Option<String>,
+    ) -> Self {
+        let message = match detail {
+            Some(detail) => format!("{step}: {detail}"),
+            None => step.to_owned(),
+        };
+        let mut error = Error::new(Kind::SystemCall, message);
+        let (name, step) = (call.to_owned(), Some(step.to_owned()));
+        error.0.call = Some(Call { name, path, errno: errno as i32, step });
+        error
+    }
+
     /// A failed input or output on a path, as the standard library reports it.
     pub fn io(name: &str, path: impl AsRef<std::path::Path>, error: &std::io::Error) -> Self {
         match error.raw_os_error() {
@@ -145,14 +163,6 @@ impl Error {
             value: None,
             section: None,
         });
-        self
-    }
-
-    /// Names the step of the plan that failed.
-    pub fn in_step(mut self, step: impl Into<String>) -> Self {
-        if let Some(call) = &mut self.0.call {
-            call.step = Some(step.into());
-        }
         self
     }
 

@@ -144,3 +144,26 @@ pub fn reset_signals() -> nix::Result<()> {
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
+
+/// prlimit(2) of this process: sets one limit.
+pub fn set_limit(resource: i32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut();
+    // SAFETY: limit is valid and outlives the call; no old value is asked for.
+    check(unsafe { libc::prlimit(0, resource as u32, &raw const limit, none) }.into()).map(drop)
+}
+
+/// prlimit(2) of this process: one limit, soft and hard; none past the last that the kernel knows.
+pub fn limit(resource: i32) -> Option<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let none = std::ptr::null();
+    // SAFETY: limit is valid and outlives the call; no new value is set.
+    let done = unsafe { libc::prlimit(0, resource as u32, none, &raw mut limit) };
+    (done == 0).then_some((limit.rlim_cur, limit.rlim_max))
+}
+
+/// setdomainname(2).
+pub fn set_domainname(name: &std::ffi::CStr) -> nix::Result<()> {
+    // SAFETY: name is valid for the length that is passed.
+    check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes()) }.into()).map(drop)
+}

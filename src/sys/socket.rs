@@ -56,3 +56,40 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Option<(usiz
     let read = message.bytes;
     Ok((read > 0 || !fds.is_empty()).then_some((read, fds)))
 }
+
+/// A listening socket at `name` in the folder `folder`; its name may be as long as a file's.
+pub fn listen_in(folder: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    use nix::sys::socket::{Backlog, bind, listen, socket};
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    bind(socket.as_raw_fd(), &address_in(folder, name)?)?;
+    listen(&socket, Backlog::new(16)?)?;
+    Ok(socket)
+}
+
+/// Connects to the socket at `name` in the folder `folder`.
+pub fn connect_in(folder: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    use nix::sys::socket::{connect, socket};
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    connect(socket.as_raw_fd(), &address_in(folder, name)?)?;
+    Ok(socket)
+}
+
+/// An address has room for 108 bytes of path; through the descriptor any folder fits.
+fn address_in(folder: impl AsFd, name: &str) -> nix::Result<nix::sys::socket::UnixAddr> {
+    let folder = folder.as_fd().as_raw_fd();
+    nix::sys::socket::UnixAddr::new(format!("/proc/self/fd/{folder}/{name}").as_str())
+}
+
+/// accept4(2), restarted when interrupted.
+pub fn accept(socket: impl AsFd) -> nix::Result<OwnedFd> {
+    loop {
+        let fd = nix::sys::socket::accept4(socket.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC);
+        match fd {
+            Err(Errno::EINTR) => {}
+            // SAFETY: the call succeeded and returned a new descriptor, which nobody else owns.
+            fd => return fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the child and its parent say to each other: messages of a fixed size.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::Failure;
+use crate::sys::socket;
+
+/// Bytes in a message of the child.
+const SIZE: usize = 192;
+const TEXT: usize = 8;
+
+/// A message of the child.
+#[derive(Debug)]
+pub enum Message {
+    /// It has come to a step at which the parent has something to do.
+    Reached(usize),
+    /// The container's end of its terminal is in place; this is the other one.
+    Terminal(OwnedFd),
+    /// A step failed, and the child is ending.
+    Failed {
+        /// Which step of the plan.
+        step: usize,
+        /// Which system call.
+        call: String,
+        /// Why.
+        errno: Errno,
+        /// What else the kernel or the step had to say.
+        detail: Option<String>,
+    },
+}
+
+const REACHED: u8 = 1;
+const TERMINAL: u8 = 2;
+const FAILED: u8 = 3;
+
+fn header(tag: u8, step: usize, errno: i32) -> [u8; SIZE] {
+    let mut message = [0; SIZE];
+    message[0] = tag;
+    // A plan has a few hundred steps.
+    message[2..4].copy_from_slice(&(step as u16).to_le_bytes());
+    message[4..8].copy_from_slice(&errno.to_le_bytes());
+    message
+}
+
+/// Tells the parent that a step is reached.
+pub(super) fn send_reached(channel: BorrowedFd<'_>, step: usize) -> nix::Result<()> {
+    socket::send(channel, &header(REACHED, step, 0), &[])
+}
+
+/// Hands the parent its end of the terminal.
+pub(super) fn send_terminal(channel: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> nix::Result<()> {
+    socket::send(channel, &header(TERMINAL, 0, 0), &[terminal])
+}
+
+/// Tells whoever waits that a step failed; a peer that is gone needs no telling.
+pub(super) fn send_failed(channel: BorrowedFd<'_>, step: usize, failure: &Failure) {
+    let mut message = header(FAILED, step, failure.errno as i32);
+    let text = failure.call.bytes().chain([0]).chain(failure.detail.bytes());
+    for (byte, place) in text.zip(&mut message[TEXT..]) {
+        *place = byte;
+    }
+    let _ = socket::send(channel, &message, &[]);
+}
+
+/// Receives the child's next message; none when it has run its program or died.
+///
+/// # Errors
+/// EBADMSG for what no child of ours sends; else recvmsg(2)'s.
+pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
+    let mut buffer = [0; SIZE];
+    let received = loop {
+        match socket::receive(channel, &mut buffer) {
+            Err(Errno::EINTR) => {}
+            // A child that was killed with something of ours unread resets the connection.
+            Err(Errno::ECONNRESET) => return Ok(None),
+            received => break received?,
+        }
+    };
+    let Some((SIZE, mut fds)) = received else {
+        return if received.is_none() { Ok(None) } else { Err(Errno::EBADMSG) };
+    };
+    let step = usize::from(u16::from_le_bytes([buffer[2], buffer[3]]));
+    match (buffer[0], fds.pop()) {
+        (REACHED, None) => Ok(Some(Message::Reached(step))),
+        (TERMINAL, Some(terminal)) => Ok(Some(Message::Terminal(terminal))),
+        (FAILED, None) => {
+            let [a, b, c, d] = [buffer[4], buffer[5], buffer[6], buffer[7]];
+            let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
+            let mut texts = buffer[TEXT..].split(|byte| *byte == 0);
+            let mut text = || {
+                texts.next().map(|text| String::from_utf8_lossy(text).into_owned())
+            };
+            let call = text().unwrap_or_default();
+            let detail = text().filter(|detail| !detail.is_empty());
+            Ok(Some(Message::Failed { step, call, errno, detail }))
+        }
+        _ => Err(Errno::EBADMSG),
+    }
+}

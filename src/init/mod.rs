@@ -1,0 +1,259 @@
+//! The child: it walks the plan's steps and becomes the container's program.
+//!
+//! It parses nothing and chooses nothing. It is born by a clone of a process
+//! with one thread, in the new namespaces, with the host's tree still in
+//! sight, and ends in execve(2) or in a message that says which step failed.
+
+mod channel;
+mod copy_up;
+mod mounts;
+mod process;
+mod terminal;
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+pub use channel::{Message, receive};
+
+use crate::hooks;
+use crate::plan::Plan;
+use crate::plan::step::{HookPoint, StartSignal, Step};
+use crate::sys::{clone, pidfd, privilege, socket};
+
+/// What the child is born with, besides the plan.
+#[derive(Debug)]
+pub struct Inherited {
+    /// To the parent.
+    pub channel: OwnedFd,
+    /// The listening start socket of a container that is created first.
+    pub start_socket: Option<OwnedFd>,
+    /// Standard input, output and error; none to keep those of the parent.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// The init of the container to enter.
+    pub container: Option<OwnedFd>,
+    /// Files of the cgroup that move whoever writes `0` there.
+    pub entrances: Vec<OwnedFd>,
+}
+
+/// Why a step failed.
+#[derive(Debug)]
+struct Failure {
+    call: &'static str,
+    errno: Errno,
+    detail: String,
+}
+
+impl Failure {
+    fn new(call: &'static str, errno: Errno) -> Self {
+        Failure { call, errno, detail: String::new() }
+    }
+
+    /// For `map_err`: names the call that failed.
+    fn of(call: &'static str) -> impl Fn(Errno) -> Self {
+        move |errno| Failure::new(call, errno)
+    }
+}
+
+type Done = Result<(), Failure>;
+
+struct Child<'plan> {
+    plan: &'plan Plan,
+    channel: OwnedFd,
+    start_socket: Option<OwnedFd>,
+    /// Who said start, and hears of a failed exec.
+    starter: Option<OwnedFd>,
+    stdio: Option<[OwnedFd; 3]>,
+    container: Option<OwnedFd>,
+    entrances: Vec<OwnedFd>,
+    namespaces: Vec<OwnedFd>,
+    /// The rootfs, until it is `/`.
+    root: Option<OwnedFd>,
+    masks: mounts::Masks,
+    program: Option<&'plan CStr>,
+    /// The container's state as hooks read it.
+    state: Vec<u8>,
+}
+
+/// Walks the plan. Never returns.
+pub fn run(plan: &Plan, inherited: Inherited) -> ! {
+    let Inherited { channel, start_socket, stdio, container, entrances } = inherited;
+    let mut child = Child {
+        plan,
+        channel,
+        start_socket,
+        starter: None,
+        stdio,
+        container,
+        entrances,
+        namespaces: Vec::new(),
+        root: None,
+        masks: mounts::Masks::default(),
+        program: None,
+        state: Vec::new(),
+    };
+    // ps(1) on the host shows what this process is until the container's program takes its place.
+    let _ = privilege::set_name(c"rsc:[init]");
+    // Modes in the plan are exact.
+    nix::sys::stat::umask(Mode::empty());
+    for (index, planned) in plan.steps.iter().enumerate() {
+        if let Err(failure) = child.step(index, &planned.step) {
+            channel::send_failed(child.listener(), index, &failure);
+            clone::exit_now(1);
+        }
+    }
+    // The last step of a plan is exec, which does not return when it succeeds.
+    clone::exit_now(1)
+}
+
+impl<'plan> Child<'plan> {
+    /// Who hears of a failure: the starter once there is one, before that the parent.
+    fn listener(&self) -> BorrowedFd<'_> {
+        self.starter.as_ref().unwrap_or(&self.channel).as_fd()
+    }
+
+    fn step(&mut self, index: usize, step: &'plan Step) -> Done {
+        match step {
+            Step::AwaitIdMaps | Step::AwaitCgroup => self.hear().map(drop),
+            Step::JoinCgroup => self.join_cgroup(),
+            Step::BecomeRoot => set_user(0, 0, None),
+            Step::OpenNamespace { path, .. } => self.open_namespace(path),
+            Step::JoinNamespace { slot, kind } => {
+                pidfd::setns(&self.namespaces[*slot], kind.flag()).map_err(Failure::of("setns"))
+            }
+            Step::JoinContainer { namespaces } => self.join_container(*namespaces),
+            Step::NewSession => new_session(),
+            Step::OomScoreAdj(value) => process::write_oom_score_adj(*value),
+            Step::Hostname(name) => nix::unistd::sethostname(std::ffi::OsStr::new(
+                &*name.to_string_lossy(),
+            ))
+            .map_err(Failure::of("sethostname")),
+            Step::Domainname(name) => {
+                privilege::set_domainname(name).map_err(Failure::of("setdomainname"))
+            }
+            Step::LoopbackUp => crate::sys::net::loopback_up().map_err(Failure::of("ioctl")),
+            Step::Sysctl { path, value } => process::write_sysctl(path, value),
+            Step::Unshare { namespaces } => nix::sched::unshare(
+                nix::sched::CloneFlags::from_bits_retain(*namespaces),
+            )
+            .map_err(Failure::of("unshare")),
+            Step::Hooks(point) => self.hooks(index, *point),
+            Step::AwaitStart(signal) => self.await_start(index, *signal),
+            Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
+            Step::Stdio { owner } => self.take_stdio(*owner),
+            Step::DetachPropagation
+            | Step::AttachRootfs { .. }
+            | Step::Mount(_)
+            | Step::Bind(_)
+            | Step::Remount { .. }
+            | Step::Device(_)
+            | Step::Link { .. }
+            | Step::MakeDir(_)
+            | Step::Mask(_)
+            | Step::ReadOnly(_)
+            | Step::Pivot
+            | Step::Chroot
+            | Step::RootAttributes(_) => self.mount_step(step),
+            _ => self.process_step(step),
+        }
+    }
+
+    /// The root that paths inside the container start from.
+    fn root(&self) -> Result<OwnedFd, Failure> {
+        match &self.root {
+            Some(root) => root.try_clone().map_err(|error| {
+                Failure::new("dup", Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+            }),
+            None => open_path(c"/"),
+        }
+    }
+
+    fn open_namespace(&mut self, path: &CStr) -> Done {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let namespace = open(path, flags, Mode::empty()).map_err(Failure::of("open"))?;
+        self.namespaces.push(namespace);
+        Ok(())
+    }
+
+    fn join_container(&mut self, namespaces: i32) -> Done {
+        let container = self.container.take().ok_or(Failure::new("setns", Errno::EBADF))?;
+        pidfd::setns(container, namespaces).map_err(Failure::of("setns"))
+    }
+
+    fn join_cgroup(&mut self) -> Done {
+        std::mem::take(&mut self.entrances).into_iter().try_for_each(|entrance| {
+            nix::unistd::write(entrance, b"0").map(drop).map_err(Failure::of("write"))
+        })
+    }
+
+    /// Waits for the parent. Its end closed means that it died: then nobody wants this child.
+    fn hear(&self) -> Result<Vec<u8>, Failure> {
+        let mut message = vec![0; 64 * 1024];
+        match receive_whole(self.channel.as_fd(), &mut message) {
+            Ok(Some(read)) => {
+                message.truncate(read);
+                Ok(message)
+            }
+            Ok(None) => clone::exit_now(1),
+            Err(errno) => Err(Failure::new("recvmsg", errno)),
+        }
+    }
+
+    fn hooks(&mut self, index: usize, point: HookPoint) -> Done {
+        let programs = match point {
+            HookPoint::CreateRuntime => &[][..],
+            HookPoint::CreateContainer => &self.plan.hooks.create_container,
+            HookPoint::StartContainer => &self.plan.hooks.start_container,
+        };
+        if point != HookPoint::StartContainer {
+            channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+            self.state = self.hear()?;
+        }
+        hooks::run(programs, &self.state).map_err(|error| Failure {
+            call: "hook",
+            errno: error.errno().unwrap_or(Errno::ECHILD),
+            detail: error.to_string(),
+        })
+    }
+
+    fn await_start(&mut self, index: usize, signal: StartSignal) -> Done {
+        channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+        if signal == StartSignal::Parent {
+            self.state = self.hear()?;
+            return Ok(());
+        }
+        let socket = self.start_socket.take().ok_or(Failure::new("accept4", Errno::EBADF))?;
+        let starter = socket::accept(&socket).map_err(Failure::of("accept4"))?;
+        let mut message = vec![0; 64 * 1024];
+        let read = receive_whole(starter.as_fd(), &mut message).map_err(Failure::of("recvmsg"))?;
+        message.truncate(read.unwrap_or(0));
+        self.state = message;
+        self.starter = Some(starter);
+        Ok(())
+    }
+}
+
+fn receive_whole(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<usize>> {
+    loop {
+        match socket::receive(socket, buffer) {
+            Err(Errno::EINTR) => {}
+            received => return received.map(|message| message.map(|(read, _)| read)),
+        }
+    }
+}
+
+fn open_path(path: &CStr) -> Result<OwnedFd, Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(Failure::of("open"))
+}
+
+fn set_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Done {
+    privilege::set_user(uid, gid, groups).map_err(|(call, errno)| Failure::new(call, errno))
+}
+
+fn new_session() -> Done {
+    nix::unistd::setsid().map(drop).map_err(Failure::of("setsid"))
+}

@@ -1,0 +1,121 @@
+//! Steps that concern the process: limits, identity, privileges, the program.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::AccessFlags;
+
+use super::{Child, Done, Failure, set_user};
+use crate::plan::step::Step;
+use crate::sys::privilege::CapabilitySets;
+use crate::sys::{clone, fds, path, privilege};
+
+impl<'plan> Child<'plan> {
+    pub(super) fn process_step(&mut self, step: &'plan Step) -> Done {
+        match step {
+            Step::Rlimit { resource, soft, hard } => {
+                privilege::set_limit(*resource, *soft, *hard).map_err(Failure::of("prlimit"))
+            }
+            Step::Chdir(path) => change_directory(path),
+            Step::DropBounding(bits) => drop_bounding(*bits),
+            Step::User { uid, gid, groups } => become_user(*uid, *gid, groups.as_deref()),
+            Step::Capabilities { sets, ambient } => set_capabilities(sets, *ambient),
+            Step::NoNewPrivileges => {
+                privilege::set_no_new_privileges().map_err(Failure::of("prctl"))
+            }
+            Step::Umask(mask) => {
+                nix::sys::stat::umask(Mode::from_bits_truncate(*mask));
+                Ok(())
+            }
+            Step::FindProgram { candidates, .. } => {
+                self.program = Some(find_program(candidates)?);
+                Ok(())
+            }
+            Step::CloseDescriptors { keep } => {
+                fds::close_on_exec_from(3 + keep).map_err(Failure::of("close_range"))
+            }
+            Step::Exec { argv, envp } => {
+                let program = self.program.unwrap_or(c"");
+                // Rust ignores SIGPIPE, and whoever called may ignore or block more; a program
+                // starts with none of it (signal(7): ignored signals stay so over an exec).
+                privilege::reset_signals().map_err(Failure::of("sigprocmask"))?;
+                Err(Failure::new("execve", clone::execve(program, argv, envp)))
+            }
+            _ => Err(Failure::new("step", Errno::ENOSYS)),
+        }
+    }
+}
+
+pub(super) fn write_oom_score_adj(value: i32) -> Done {
+    write_file(c"/proc/self/oom_score_adj", value.to_string().as_bytes())
+}
+
+pub(super) fn write_sysctl(name: &CStr, value: &CStr) -> Done {
+    let path = [b"/proc/sys/", name.to_bytes()].concat();
+    let path = path::c_string(&path).map_err(Failure::of("open"))?;
+    write_file(&path, value.to_bytes())
+}
+
+fn write_file(path: &CStr, bytes: &[u8]) -> Done {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(Failure::of("open"))?;
+    nix::unistd::write(file, bytes).map(drop).map_err(Failure::of("write"))
+}
+
+fn change_directory(directory: &CStr) -> Done {
+    let root = super::open_path(c"/")?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let directory = path::open_in(root.as_fd(), directory, flags).map_err(Failure::of("openat2"))?;
+    nix::unistd::fchdir(directory).map_err(Failure::of("fchdir"))
+}
+
+fn drop_bounding(bits: u64) -> Done {
+    for capability in (0..64).filter(|capability| bits & 1 << capability != 0) {
+        match privilege::drop_bounding(capability) {
+            Ok(()) => {}
+            // Past the last that this kernel knows.
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(Failure::new("prctl", errno)),
+        }
+    }
+    Ok(())
+}
+
+fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Done {
+    // Else the change from user 0 would empty the permitted set before it is set to what is asked.
+    privilege::set_keep_capabilities(true).map_err(Failure::of("prctl"))?;
+    set_user(uid, gid, groups)?;
+    privilege::set_keep_capabilities(false).map_err(Failure::of("prctl"))
+}
+
+fn set_capabilities(sets: &CapabilitySets, ambient: u64) -> Done {
+    privilege::set_capabilities(sets).map_err(Failure::of("capset"))?;
+    privilege::clear_ambient().map_err(Failure::of("prctl"))?;
+    for capability in (0..64).filter(|capability| ambient & 1 << capability != 0) {
+        privilege::raise_ambient(capability).map_err(Failure::of("prctl"))?;
+    }
+    Ok(())
+}
+
+/// The first candidate that this user may execute, as execvp(3) would choose.
+fn find_program(candidates: &[CString]) -> Result<&CStr, Failure> {
+    let mut reason = Errno::ENOENT;
+    for candidate in candidates {
+        let here = nix::fcntl::AT_FDCWD;
+        let executable = AccessFlags::X_OK;
+        match nix::unistd::faccessat(here, candidate.as_c_str(), executable, AtFlags::AT_EACCESS) {
+            Ok(()) if is_directory(candidate) => reason = Errno::EACCES,
+            Ok(()) => return Ok(candidate),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => reason = errno,
+        }
+    }
+    Err(Failure::new("execve", reason))
+}
+
+fn is_directory(path: &CStr) -> bool {
+    nix::sys::stat::stat(path).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}

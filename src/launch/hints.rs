@@ -1,0 +1,86 @@
+//! What would help, by step and errno.
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::plan::step::Step;
+
+/// Adds what would help against a failed step, where that is known.
+pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
+    let hint = match (step, errno) {
+        (_, Errno::ENOSYS) => "this needs linux 5.12 or newer, and no filter that hides the call",
+        (Step::AttachRootfs { .. }, Errno::ENOENT) => {
+            "unpack an image's file system there, or point $.root.path at one"
+        }
+        (Step::AttachRootfs { .. }, Errno::ENOTDIR) => "the rootfs must be a folder",
+        (Step::Bind(_), Errno::ENOENT) => "the source must exist on the host",
+        (Step::Bind(_) | Step::Mount(_), Errno::ENOTDIR) => {
+            "a folder can be mounted on a folder only, a file on a file"
+        }
+        (Step::Mount(_), Errno::ENODEV) => "this kernel does not have that file system",
+        (Step::Mount(_), Errno::EROFS) => "make the folder in the rootfs beforehand",
+        (Step::Mount(_) | Step::Bind(_) | Step::MakeDir(_), Errno::ELOOP) => {
+            "a magic link in the rootfs is not followed"
+        }
+        (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"sysfs" => {
+            "sysfs needs a network namespace of the container's own: else bind the host's /sys"
+        }
+        (Step::Mount(_), Errno::EINVAL) => "check the mount's options: one is not known here",
+        (Step::Device(_), Errno::EEXIST) => "the rootfs has something else there",
+        (Step::Device(_), Errno::EPERM) => "making devices needs CAP_MKNOD",
+        (Step::Rlimit { .. }, Errno::EPERM) => {
+            "raising a hard limit needs CAP_SYS_RESOURCE: ask for at most the present one"
+        }
+        (Step::OomScoreAdj(_), Errno::EACCES) => {
+            "lowering it needs CAP_SYS_RESOURCE: ask for at least the present value"
+        }
+        (Step::Sysctl { .. }, Errno::ENOENT) => "this kernel does not have that parameter",
+        (Step::Chdir(_), Errno::ENOENT) => "the folder must exist in the container",
+        (Step::Chdir(_), Errno::ENOTDIR) => "the working directory must be a folder",
+        (Step::Capabilities { .. } | Step::DropBounding(_), Errno::EPERM) => {
+            "the sets must be within those of the caller, and setting them needs CAP_SETPCAP"
+        }
+        (Step::FindProgram { name, .. }, Errno::ENOENT) if name.to_bytes().contains(&b'/') => {
+            "the rootfs does not have that file"
+        }
+        (Step::FindProgram { .. }, Errno::ENOENT) => {
+            "no folder in the container's PATH has it: check $.process.env and the rootfs"
+        }
+        (Step::FindProgram { .. }, Errno::EACCES) => "it must be a file that its user may execute",
+        (Step::Exec { .. }, Errno::ENOENT) => {
+            "the file is there, so its interpreter or dynamic loader is not"
+        }
+        (Step::Exec { .. }, Errno::ENOEXEC) => {
+            "it is no program of this machine's architecture, and no script with #! in its first line"
+        }
+        (Step::Exec { .. }, Errno::E2BIG) => "arguments and environment are too long together",
+        (Step::User { .. }, Errno::EINVAL) => {
+            "the ids must be mapped in the container's user namespace"
+        }
+        (Step::JoinNamespace { .. }, Errno::EINVAL) => "the path is a namespace of another kind",
+        (Step::JoinNamespace { .. } | Step::Unshare { .. }, Errno::EPERM) => {
+            "this needs CAP_SYS_ADMIN in the user namespace that owns it"
+        }
+        (Step::Pivot, Errno::EINVAL) => {
+            "the host's own root cannot be pivoted away from, as in an initramfs"
+        }
+        _ => return error,
+    };
+    error.hint(hint)
+}
+
+/// A clone that failed before there was a child.
+pub(super) fn clone_failed(plan: &Plan, errno: Errno) -> Error {
+    let namespaces = crate::plan::namespace_names(plan.born.namespaces);
+    let what = format!("with new namespaces ({namespaces})");
+    let error = Error::call("clone3", what, errno).asked_by("$.linux.namespaces");
+    match errno {
+        Errno::EPERM => error.hint("run as root, or add a user namespace"),
+        Errno::ENOSPC => error.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
+        Errno::EAGAIN => error.hint("a limit on processes is reached (RLIMIT_NPROC or pids.max)"),
+        Errno::EINVAL => error.hint("this kernel lacks one of these namespaces"),
+        Errno::ENOSYS => error.hint("this needs linux 5.12 or newer"),
+        _ => error,
+    }
+}

@@ -1,0 +1,274 @@
+//! The parent of the clone.
+//!
+//! While the child mounts, the parent writes the limits of the cgroup; the
+//! child waits for what the parent owes only at the steps where the order
+//! matters. The plan tells both sides what those are.
+
+mod hints;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Kind, Result};
+use crate::init::{self, Inherited, Message};
+use crate::plan::step::{HookPoint, Step, Wait};
+use crate::plan::{IdMaps, Plan};
+use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
+use crate::sys::{pidfd, socket};
+
+/// What a child is launched with.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What it does.
+    pub plan: &'a Plan,
+    /// The cgroup that it is born in or enters.
+    pub cgroup: &'a Cgroup,
+    /// This process has one thread.
+    pub proof: SingleThreaded,
+    /// Make it a sibling of this process: the parent that both have waits for it.
+    pub sibling: bool,
+    /// The listening socket on which it waits for start.
+    pub start_socket: Option<OwnedFd>,
+    /// Its standard streams; none for this process's own.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// The init of the container that it enters.
+    pub container: Option<OwnedFd>,
+}
+
+/// A child on its way through the plan.
+#[derive(Debug)]
+pub struct Child<'a> {
+    plan: &'a Plan,
+    /// Its number, here.
+    pub pid: Pid,
+    /// Refers to it for good.
+    pub pidfd: OwnedFd,
+    /// The caller's end of its terminal.
+    pub terminal: Option<OwnedFd>,
+    channel: OwnedFd,
+}
+
+impl<'a> Launch<'a> {
+    /// Clones the child, which starts on the plan at once.
+    ///
+    /// # Errors
+    /// A namespace that cannot be joined or made here.
+    pub fn clone(self) -> Result<Child<'a>> {
+        self.prepare()?;
+        let (ours, theirs) =
+            socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
+        let born_inside = self.cgroup.unified_fd();
+        let entrances = self.cgroup.entrances(born_inside.is_none())?;
+        let flags = CloneFlags {
+            namespaces: self.plan.born.namespaces as u64,
+            sibling: self.sibling,
+            cgroup: born_inside,
+        };
+        match clone3(self.proof, &flags) {
+            Ok(Cloned::Child) => {
+                drop(ours);
+                let Launch { plan, start_socket, stdio, container, .. } = self;
+                let channel = theirs;
+                init::run(plan, Inherited { channel, start_socket, stdio, container, entrances })
+            }
+            Ok(Cloned::Parent(pid, pidfd)) => {
+                Ok(Child { plan: self.plan, pid, pidfd, terminal: None, channel: ours })
+            }
+            Err(errno) => Err(hints::clone_failed(self.plan, errno)),
+        }
+    }
+
+    /// What only the children of this process see: it does not enter these namespaces itself.
+    fn prepare(&self) -> Result<()> {
+        if let Some(container) = &self.container {
+            pidfd::setns(container, libc::CLONE_NEWPID)
+                .map_err(|errno| Error::call("setns", "into the container's pid namespace", errno))?;
+        }
+        if let Some(path) = &self.plan.born.join_pid {
+            let shown = path.to_string_lossy();
+            let failed = |call: &str, errno| {
+                Error::path_call(call, &*shown, errno)
+                    .context("join pid namespace")
+                    .asked_by("$.linux.namespaces")
+            };
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let namespace =
+                open(path.as_c_str(), flags, Mode::empty()).map_err(|errno| failed("open", errno))?;
+            pidfd::setns(namespace, libc::CLONE_NEWPID).map_err(|errno| failed("setns", errno))?;
+        }
+        if let Some(offsets) = &self.plan.born.time_offsets {
+            let time = nix::sched::CloneFlags::from_bits_retain(0x80);
+            let failed = |call: &str, errno| {
+                Error::call(call, "for a time namespace", errno).asked_by("$.linux.timeOffsets")
+            };
+            nix::sched::unshare(time).map_err(|errno| failed("unshare", errno))?;
+            if !offsets.is_empty() {
+                std::fs::write("/proc/self/timens_offsets", offsets).map_err(|error| {
+                    Error::io("write", "/proc/self/timens_offsets", &error)
+                        .asked_by("$.linux.timeOffsets")
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the parent does at the plan's waits, besides id maps.
+pub trait Duties {
+    /// Set the limits of the cgroup that the child is in, or about to enter.
+    fn limit(&mut self) -> Result<()>;
+    /// The container's state as hooks read it, and the hooks that run in the runtime's namespaces.
+    fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>>;
+}
+
+impl Child<'_> {
+    /// Does what the child waits for, until it is ready to start.
+    ///
+    /// # Errors
+    /// The child's failed step, or the parent's own.
+    pub fn attend(&mut self, duties: &mut impl Duties) -> Result<()> {
+        if let Some(maps) = &self.plan.born.id_maps {
+            self.write_id_maps(maps)?;
+            self.answer(b"maps")?;
+        }
+        if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
+            duties.limit()?;
+            self.answer(b"cgroup")?;
+        }
+        loop {
+            match self.receive()? {
+                Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
+                Some(Message::Reached(index)) => {
+                    match self.plan.step(index).and_then(|planned| planned.step.wait()) {
+                        Some(Wait::Hooks(point)) => {
+                            let state = duties.hooks(point)?;
+                            self.answer(&state)?;
+                        }
+                        _ => return Ok(()),
+                    }
+                }
+                Some(Message::Failed { step, call, errno, detail }) => {
+                    return Err(failed_step(self.plan, step, &call, errno, detail));
+                }
+                None => return Err(died(self.plan)),
+            }
+        }
+    }
+
+    /// Lets a child that waits for its parent run its program, and sees that it does.
+    ///
+    /// # Errors
+    /// The program cannot be executed.
+    pub fn go(&self, state: &[u8]) -> Result<()> {
+        self.answer(if state.is_empty() { b"go" } else { state })?;
+        ran(self.plan, &self.channel)
+    }
+
+    /// Ends a child that is not wanted any more, and everything in its pid namespace.
+    pub fn kill(&self) {
+        let _ = pidfd::send_signal(&self.pidfd, libc::SIGKILL);
+        let mut fds = [nix::poll::PollFd::new(self.pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+        // Its cgroup cannot be removed before it is gone.
+        while nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE) == Err(Errno::EINTR) {}
+        // Where it is a sibling, the parent of both reaps it.
+        let _ = pidfd::reap(&self.pidfd, false);
+    }
+
+    fn answer(&self, message: &[u8]) -> Result<()> {
+        match socket::send(&self.channel, message, &[]) {
+            // It has failed already; what it has to say is about to be received.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::call("sendmsg", "to the child", errno)),
+        }
+    }
+
+    fn receive(&self) -> Result<Option<Message>> {
+        init::receive(self.channel.as_fd())
+            .map_err(|errno| Error::call("recvmsg", "from the child", errno))
+    }
+
+    fn write_id_maps(&self, maps: &IdMaps) -> Result<()> {
+        let write = |file: &str, map: &str, at: &str| {
+            let path = format!("/proc/{}/{file}", self.pid);
+            std::fs::write(&path, map).map_err(|error| {
+                Error::io("write", &path, &error)
+                    .context(format_args!("map ids {:?}", map.trim_end()))
+                    .asked_by(at)
+            })
+        };
+        write("uid_map", &maps.uid, "$.linux.uidMappings")?;
+        write("gid_map", &maps.gid, "$.linux.gidMappings")
+    }
+}
+
+/// Waits until the program runs: the child's end of the channel closes on exec.
+///
+/// # Errors
+/// The program cannot be executed, or a hook before it failed.
+pub fn ran(plan: &Plan, channel: &OwnedFd) -> Result<()> {
+    match init::receive(channel.as_fd()) {
+        Ok(None) => Ok(()),
+        Ok(Some(Message::Failed { step, call, errno, detail })) => {
+            Err(failed_step(plan, step, &call, errno, detail))
+        }
+        Ok(Some(_)) => Err(Error::new(Kind::Other, "the container's init spoke out of turn")),
+        Err(errno) => Err(Error::call("recvmsg", "from the container's init", errno)),
+    }
+}
+
+fn failed_step(
+    plan: &Plan,
+    step: usize,
+    call: &str,
+    errno: Errno,
+    detail: Option<String>,
+) -> Error {
+    let Some(planned) = plan.step(step) else {
+        return Error::call(call, "in the container's init", errno);
+    };
+    let error = if let Step::Hooks(_) = planned.step {
+        Error::new(Kind::Other, detail.unwrap_or_default())
+    } else {
+        Error::step(&planned.step.to_string(), call, path_of(&planned.step), errno, detail)
+    };
+    let error = hints::for_step(error, &planned.step, errno);
+    match &planned.asked_by {
+        Some(asked_by) => error.asked_by(asked_by),
+        None => error,
+    }
+}
+
+/// The path in the container that a step is about.
+fn path_of(step: &Step) -> Option<String> {
+    let path = match step {
+        Step::Mount(mount) => &mount.target,
+        Step::Bind(bind) => &bind.target,
+        Step::Device(device) => &device.path,
+        Step::FindProgram { name, .. } => name,
+        Step::Exec { argv, .. } => argv.as_slice().first()?,
+        Step::OpenNamespace { path, .. }
+        | Step::AttachRootfs { path }
+        | Step::Sysctl { path, .. }
+        | Step::Link { path, .. }
+        | Step::MakeDir(path)
+        | Step::Mask(path)
+        | Step::ReadOnly(path)
+        | Step::Chdir(path)
+        | Step::Remount { target: path, .. } => path,
+        _ => return None,
+    };
+    Some(path.to_string_lossy().into_owned())
+}
+
+fn died(plan: &Plan) -> Error {
+    let error = Error::new(Kind::Other, "the container's init was killed while it was set up");
+    if plan.cgroup.is_empty() {
+        return error;
+    }
+    error.hint("its memory limit may be too low to set it up in")
+}

@@ -1,0 +1,352 @@
+//! The plan: what is going to happen, decided before anything does.
+//!
+//! [`Plan::compile`] is a pure function of the spec, the host's facts and the
+//! situation. Policy and order are decided here and nowhere else; the child
+//! walks the steps, the parent does what it owes at their waits. Printed, it
+//! is one step a line.
+
+mod devices;
+mod display;
+mod facts;
+mod hooks;
+mod mounts;
+mod namespaces;
+mod options;
+mod process;
+pub mod step;
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+
+pub(crate) use display::namespaces as namespace_names;
+pub use facts::Facts;
+pub use hooks::{HookProgram, HookPrograms};
+pub use namespaces::{Born, IdMaps};
+use step::{HookPoint, Namespace, Planned, StartSignal, Step};
+
+use crate::cgroup::{self, CgroupPlan};
+use crate::error::{Error, Result};
+
+/// What a plan depends on besides the config and the host.
+#[derive(Debug, Clone)]
+pub struct Situation {
+    /// The container's id.
+    pub id: String,
+    /// The bundle's folder, absolute.
+    pub bundle: PathBuf,
+    /// How the program is told to start.
+    pub start: StartSignal,
+    /// Descriptors from 3 on that the program inherits.
+    pub keep_descriptors: i32,
+}
+
+/// An ordered list of steps, and what the parent does beside it.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the clone makes.
+    pub born: Born,
+    /// Where the container goes and what limits it there.
+    pub cgroup: CgroupPlan,
+    /// Programs to run at the specification's moments.
+    pub hooks: HookPrograms,
+    /// What the child does.
+    pub steps: Vec<Planned>,
+    /// What the specification wants said and not refused.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Decides how a container is created and started.
+    ///
+    /// # Errors
+    /// A property that the specification does not allow, that this host cannot give, or that is
+    /// not supported yet; never silently left out.
+    pub fn compile(spec: &Spec, facts: &Facts, situation: &Situation) -> Result<Plan> {
+        let linux = spec.linux().as_ref();
+        refuse_unsupported(spec)?;
+        let cgroup_plan = cgroup::plan(
+            &facts.hierarchies,
+            linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            &situation.id,
+            linux.and_then(|linux| linux.resources().as_ref()),
+            true,
+            facts.rootless,
+        )?;
+        let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
+        let born = compiler.container(spec)?;
+        let Compiler { cgroup, hooks, steps, mut warnings, .. } = compiler;
+        warnings.extend_from_slice(cgroup.warnings());
+        Ok(Plan { born, cgroup, hooks, steps, warnings })
+    }
+
+    /// Decides how a further process enters a running container.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn compile_exec(
+        spec: &Spec,
+        process: &Process,
+        facts: &Facts,
+        situation: &Situation,
+    ) -> Result<Plan> {
+        let none = CgroupPlan::default();
+        let mut compiler = Compiler::new(facts, situation, none, HookPrograms::default());
+        compiler.sort_namespaces(spec);
+        if let Some(value) = process.oom_score_adj() {
+            compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
+        }
+        // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
+        compiler.push(Step::JoinCgroup, "");
+        let namespaces = namespaces::of_container(spec) & !libc::CLONE_NEWPID;
+        compiler.push(Step::JoinContainer { namespaces }, "");
+        if compiler.has(Namespace::User) {
+            compiler.push(Step::BecomeRoot, "$.linux.namespaces");
+        }
+        compiler.push(Step::NewSession, "");
+        compiler.streams(process, false)?;
+        compiler.process(process)?;
+        let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
+        Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+    }
+
+    /// Whether the child sends the other end of a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::Terminal { .. }))
+    }
+
+    /// A step as an error names it.
+    pub fn step(&self, index: usize) -> Option<&Planned> {
+        self.steps.get(index)
+    }
+}
+
+/// A plan in the making.
+pub(crate) struct Compiler<'a> {
+    facts: &'a Facts,
+    situation: &'a Situation,
+    cgroup: CgroupPlan,
+    hooks: HookPrograms,
+    steps: Vec<Planned>,
+    warnings: Vec<String>,
+    new_namespaces: i32,
+    joined: Vec<(Namespace, PathBuf, usize)>,
+    cgroup_awaited: bool,
+    id_maps_deny_setgroups: bool,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(
+        facts: &'a Facts,
+        situation: &'a Situation,
+        cgroup: CgroupPlan,
+        hooks: HookPrograms,
+    ) -> Self {
+        Compiler {
+            facts,
+            situation,
+            cgroup,
+            hooks,
+            steps: Vec::with_capacity(96),
+            warnings: Vec::new(),
+            new_namespaces: 0,
+            joined: Vec::new(),
+            cgroup_awaited: false,
+            id_maps_deny_setgroups: facts.rootless,
+        }
+    }
+
+    fn push(&mut self, step: Step, asked_by: impl Into<String>) {
+        let asked_by = Some(asked_by.into()).filter(|path| !path.is_empty());
+        self.steps.push(Planned { step, asked_by });
+    }
+
+    /// The order of a container's making; each line says why it stands where it stands.
+    fn container(&mut self, spec: &Spec) -> Result<Born> {
+        self.sort_namespaces(spec);
+        let Some(process) = spec.process() else {
+            let message = "a process is required to create a container";
+            return Err(Error::spec("$.process", None, "config.md#process", message));
+        };
+        let rootfs = self.rootfs(spec)?;
+        let born = self.namespaces(spec)?;
+        self.push(Step::NewSession, "");
+        // These are written through the host's /proc, so before the root changes.
+        if let Some(value) = process.oom_score_adj() {
+            self.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
+        }
+        self.host_names(spec)?;
+        self.kernel_parameters(spec)?;
+        if self.has(Namespace::Mount) {
+            self.attach_rootfs(&rootfs)?;
+            self.mounts(spec)?;
+            self.devices(spec)?;
+            let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
+            self.push(Step::MakeDir(cwd), "$.process.cwd");
+            self.hidden_paths(spec)?;
+        } else {
+            self.refuse_mounts(spec)?;
+            self.push(
+                Step::AttachRootfs { path: c_path(&rootfs, || "$.root.path".to_owned())? },
+                "$.root.path",
+            );
+        }
+        self.streams(process, self.has(Namespace::Mount))?;
+        self.hooks_before_pivot();
+        self.enter_rootfs(spec)?;
+        // By now the parent has had the whole time of the mounts for it.
+        self.await_cgroup();
+        self.process(process)?;
+        Ok(born)
+    }
+
+    fn host_names(&mut self, spec: &Spec) -> Result<()> {
+        if let Some(name) = spec.hostname().as_deref().filter(|name| !name.is_empty()) {
+            let name = c_string(name, || "$.hostname".to_owned())?;
+            self.push(Step::Hostname(name), "$.hostname");
+        }
+        if let Some(name) = spec.domainname().as_deref().filter(|name| !name.is_empty()) {
+            let name = c_string(name, || "$.domainname".to_owned())?;
+            self.push(Step::Domainname(name), "$.domainname");
+        }
+        if self.new_namespaces & libc::CLONE_NEWNET != 0 {
+            self.push(Step::LoopbackUp, "$.linux.namespaces");
+        }
+        Ok(())
+    }
+
+    fn kernel_parameters(&mut self, spec: &Spec) -> Result<()> {
+        let sysctl = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+        let mut sorted: Vec<_> = sysctl.into_iter().flatten().collect();
+        // A JSON object has no order; a plan that prints the same twice has one.
+        sorted.sort();
+        for (key, value) in sorted {
+            let at = format!("$.linux.sysctl[{key:?}]");
+            // Both spellings are in use; in the one with dots, a slash stands for a dot in a name.
+            let path = match (key.find('.'), key.find('/')) {
+                (Some(dot), slash) if slash.is_none_or(|slash| dot < slash) => {
+                    key.chars().map(|c| match c { '.' => '/', '/' => '.', c => c }).collect()
+                }
+                _ => key.clone(),
+            };
+            if Path::new(&path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+                let message = "no name of a kernel parameter";
+                return Err(Error::spec(at, None, "config-linux.md#sysctl", message));
+            }
+            let path = c_string(&path, || at.clone())?;
+            let value = c_string(value, || at.clone())?;
+            self.push(Step::Sysctl { path, value }, at);
+        }
+        Ok(())
+    }
+
+    /// Waits for the cgroup, once; then the cgroup namespace can be made, with its root there.
+    fn await_cgroup(&mut self) {
+        if self.cgroup_awaited {
+            return;
+        }
+        self.cgroup_awaited = true;
+        self.push(Step::AwaitCgroup, "");
+        self.push(Step::JoinCgroup, "$.linux.cgroupsPath");
+        if self.new_namespaces & libc::CLONE_NEWCGROUP != 0 {
+            let step = Step::Unshare { namespaces: libc::CLONE_NEWCGROUP };
+            self.push(step, "$.linux.namespaces");
+        }
+    }
+
+    fn hooks_before_pivot(&mut self) {
+        if !self.hooks.create_runtime.is_empty() {
+            self.push(Step::Hooks(HookPoint::CreateRuntime), "$.hooks.createRuntime");
+        }
+        if !self.hooks.create_container.is_empty() {
+            self.push(Step::Hooks(HookPoint::CreateContainer), "$.hooks.createContainer");
+        }
+    }
+
+    /// Without a mount namespace every mount would be the host's.
+    fn refuse_mounts(&self, spec: &Spec) -> Result<()> {
+        let linux = spec.linux().as_ref();
+        let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
+        let needs = [
+            ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
+            ("$.root.readonly", read_only == Some(true)),
+            ("$.linux.maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()).is_some()),
+            ("$.linux.readonlyPaths", linux.and_then(|l| l.readonly_paths().as_ref()).is_some()),
+        ];
+        match needs.into_iter().find(|(_, given)| *given) {
+            Some((at, _)) => {
+                let message = "needs a mount namespace: without one it would change the host's mounts";
+                Err(Error::spec(at, None, "config-linux.md#namespaces", message)
+                    .hint("add {\"type\": \"mount\"} to $.linux.namespaces"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        for line in self.cgroup.lines() {
+            writeln!(f, "parent: {line}")?;
+        }
+        if let Some(path) = &self.born.join_pid {
+            writeln!(f, "parent: join pid namespace {}", display::Quoted(path))?;
+        }
+        if let Some(offsets) = &self.born.time_offsets {
+            writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
+        }
+        if self.born.namespaces != 0 {
+            writeln!(f, "parent: clone with new {}", display::namespaces(self.born.namespaces))?;
+        }
+        if let Some(maps) = &self.born.id_maps {
+            writeln!(f, "parent: map uids {:?}", maps.uid.trim_end())?;
+            writeln!(f, "parent: map gids {:?}", maps.gid.trim_end())?;
+        }
+        self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
+    }
+}
+
+/// What the specification has and this version does not: refused, for a container that silently
+/// lacks a part of its confinement is worse than none.
+fn refuse_unsupported(spec: &Spec) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    let given = [
+        ("seccomp", linux.seccomp().is_some()),
+        ("mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
+        ("intelRdt", linux.intel_rdt().is_some()),
+        ("personality", linux.personality().is_some()),
+        ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+        ("memoryPolicy", linux.memory_policy().is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => {
+            Err(unsupported(&format!("$.linux.{name}"), "config-linux.md", "this property is"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// An honest "not yet".
+pub(crate) fn unsupported(at: &str, section: &str, what: &str) -> Error {
+    Error::spec(at, None, section, format!("{what} not supported yet"))
+}
+
+/// A string for the kernel; the config's must not contain a NUL.
+pub(crate) fn c_string(text: &str, at: impl FnOnce() -> String) -> Result<CString> {
+    CString::new(text).map_err(|_| nul(at(), &format!("{text:?}")))
+}
+
+/// A path for the kernel; the config's must not contain a NUL.
+pub(crate) fn c_path(path: &Path, at: impl FnOnce() -> String) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| nul(at(), &format!("{path:?}")))
+}
+
+fn nul(at: String, value: &str) -> Error {
+    Error::spec(at, Some(value.to_owned()), "config.md", "a NUL byte cannot reach the kernel")
+}

@@ -1,0 +1,235 @@
+//! `process`, as the last steps of create and of exec alike.
+
+use std::ffi::CString;
+use std::path::Path;
+use std::str::FromStr;
+
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process};
+
+use super::step::{HookPoint, Step};
+use super::{Compiler, c_path, c_string, unsupported};
+use crate::error::{Error, Result};
+use crate::sys::clone::Strings;
+use crate::sys::privilege::CapabilitySets;
+use crate::sys::pty::Size;
+
+/// What the kernel falls back to when PATH is unset, as execvp(3) does.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Compiler<'_> {
+    /// Its standard streams: a terminal, or what the caller passed.
+    pub(super) fn streams(&mut self, process: &Process, console: bool) -> Result<()> {
+        let uid = process.user().uid();
+        let owner = (uid != 0).then_some(uid);
+        if process.terminal() != Some(true) {
+            self.push(Step::Stdio { owner }, "$.process.terminal");
+            return Ok(());
+        }
+        let size = match process.console_size().filter(|size| size.height() + size.width() > 0) {
+            Some(size) => Some(Size {
+                rows: dimension(size.height(), "height")?,
+                columns: dimension(size.width(), "width")?,
+            }),
+            None => None,
+        };
+        self.push(Step::Terminal { size, owner, console }, "$.process.terminal");
+        Ok(())
+    }
+
+    /// From the limits to exec, in the order in which each step still has the privilege it needs.
+    pub(super) fn process(&mut self, process: &Process) -> Result<()> {
+        refuse_unsupported(process)?;
+        for (index, limit) in process.rlimits().iter().flatten().enumerate() {
+            let step = Step::Rlimit {
+                resource: rlimit_number(limit.typ()),
+                soft: limit.soft(),
+                hard: limit.hard(),
+            };
+            self.push(step, format!("$.process.rlimits[{index}]"));
+        }
+        let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
+        self.push(Step::Chdir(cwd), "$.process.cwd");
+        self.identity(process)?;
+        if process.no_new_privileges() == Some(true) {
+            self.push(Step::NoNewPrivileges, "$.process.noNewPrivileges");
+        }
+        let umask = process.user().umask().unwrap_or(0o022) & 0o777;
+        self.push(Step::Umask(umask), "$.process.user.umask");
+        self.program(process)
+    }
+
+    fn identity(&mut self, process: &Process) -> Result<()> {
+        let bits = self.capability_sets(process.capabilities().as_ref());
+        self.push(Step::DropBounding(!bits.bounding), "$.process.capabilities.bounding");
+        let user = process.user();
+        let groups = user.additional_gids().clone().unwrap_or_default();
+        // In a user namespace whose setgroups is denied, the groups stay as they are.
+        let groups = (!self.id_maps_deny_setgroups || !groups.is_empty()).then_some(groups);
+        self.push(Step::User { uid: user.uid(), gid: user.gid(), groups }, "$.process.user");
+        let Bits { sets, ambient, .. } = bits;
+        self.push(Step::Capabilities { sets, ambient }, "$.process.capabilities");
+        Ok(())
+    }
+
+    /// Capabilities as bits; what cannot be granted is left out with a warning (config.md#linux-process).
+    fn capability_sets(&mut self, wanted: Option<&LinuxCapabilities>) -> Bits {
+        let Some(wanted) = wanted else { return Bits::default() };
+        let grantable = if self.new_user_namespace() { u64::MAX } else { self.facts.capabilities };
+        let mut missing = 0;
+        let mut grant = |set: &Option<Capabilities>| {
+            let bits = set.iter().flatten().fold(0, |bits, capability| bits | bit(*capability));
+            missing |= bits & !grantable;
+            bits & grantable
+        };
+        let bits = Bits {
+            bounding: grant(wanted.bounding()),
+            sets: CapabilitySets {
+                effective: grant(wanted.effective()),
+                permitted: grant(wanted.permitted()),
+                inheritable: grant(wanted.inheritable()),
+            },
+            ambient: grant(wanted.ambient()),
+        };
+        if missing != 0 {
+            self.warnings.push(format!(
+                "$.process.capabilities: this process cannot grant {}",
+                super::display::capabilities(missing)
+            ));
+        }
+        // The kernel raises in the ambient set only what is permitted and inheritable.
+        let ambient = bits.ambient & bits.sets.permitted & bits.sets.inheritable;
+        Bits { ambient, ..bits }
+    }
+
+    fn program(&mut self, process: &Process) -> Result<()> {
+        let no_strings = Vec::new();
+        let args = process.args().as_ref().unwrap_or(&no_strings);
+        let env = process.env().as_ref().unwrap_or(&no_strings);
+        let Some(name) = args.first().filter(|name| !name.is_empty()) else {
+            let message = "args must name a program";
+            return Err(Error::spec("$.process.args", None, "config.md#process", message));
+        };
+        self.push(
+            Step::FindProgram {
+                candidates: candidates(name, env)?,
+                name: c_string(name, || "$.process.args[0]".to_owned())?,
+            },
+            "$.process.args[0]",
+        );
+        self.push(Step::CloseDescriptors { keep: self.situation.keep_descriptors }, "");
+        self.push(Step::AwaitStart(self.situation.start), "");
+        if !self.hooks.start_container.is_empty() {
+            self.push(Step::Hooks(HookPoint::StartContainer), "$.hooks.startContainer");
+        }
+        let argv = strings(args, "$.process.args")?;
+        let envp = strings(env, "$.process.env")?;
+        self.push(Step::Exec { argv, envp }, "$.process.args");
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Bits {
+    bounding: u64,
+    sets: CapabilitySets,
+    ambient: u64,
+}
+
+/// Where to look for a program: itself if it has a slash, else each folder of its own PATH.
+fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
+    let at = || "$.process.args[0]".to_owned();
+    if name.contains('/') {
+        return Ok(vec![c_string(name, at)?]);
+    }
+    let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH="));
+    path.unwrap_or(DEFAULT_PATH)
+        .split(':')
+        .map(|folder| {
+            // An empty entry is the working directory (environ(7)).
+            let folder = if folder.is_empty() { "." } else { folder };
+            c_path(&Path::new(folder).join(name), at)
+        })
+        .collect()
+}
+
+fn strings(strings: &[String], at: &str) -> Result<Strings> {
+    let owned = strings
+        .iter()
+        .enumerate()
+        .map(|(index, string)| c_string(string, || format!("{at}[{index}]")))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Strings::new(owned))
+}
+
+fn dimension(value: u64, name: &str) -> Result<u16> {
+    u16::try_from(value).map_err(|_| {
+        let at = format!("$.process.consoleSize.{name}");
+        let message = "a terminal has at most 65535 rows and columns";
+        Error::spec(at, Some(value.to_string()), "config.md#process", message)
+    })
+}
+
+fn bit(capability: oci_spec::runtime::Capability) -> u64 {
+    let name = format!("CAP_{capability}");
+    caps::Capability::from_str(&name).map_or(0, |capability| capability.bitmask())
+}
+
+fn refuse_unsupported(process: &Process) -> Result<()> {
+    let section = "config.md#linux-process";
+    let given = [
+        ("apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|p| !p.is_empty())),
+        ("selinuxLabel", process.selinux_label().as_ref().is_some_and(|l| !l.is_empty())),
+        ("scheduler", process.scheduler().is_some()),
+        ("ioPriority", process.io_priority().is_some()),
+        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(unsupported(&format!("$.process.{name}"), section, "this property is")),
+        None => Ok(()),
+    }
+}
+
+fn rlimit_number(kind: PosixRlimitType) -> i32 {
+    let number = match kind {
+        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+    };
+    number as i32
+}
+
+/// The name of a limit by its number (getrlimit(2)).
+pub(super) fn rlimit_name(resource: i32) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_DATA",
+        "RLIMIT_STACK",
+        "RLIMIT_CORE",
+        "RLIMIT_RSS",
+        "RLIMIT_NPROC",
+        "RLIMIT_NOFILE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_AS",
+        "RLIMIT_LOCKS",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
+    ];
+    usize::try_from(resource).ok().and_then(|index| NAMES.get(index)).copied().unwrap_or("a limit")
+}

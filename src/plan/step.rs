@@ -1,0 +1,269 @@
+//! What the child does, one typed step after the other.
+//!
+//! A step holds the kernel's own numbers and ready C strings: the child that
+//! walks it parses nothing and chooses nothing. Paths inside the container
+//! are kept as the config wrote them and resolved below the root's descriptor
+//! when their step runs.
+
+use std::ffi::CString;
+
+use crate::sys::clone::Strings;
+use crate::sys::mount::MountAttr;
+use crate::sys::privilege::CapabilitySets;
+use crate::sys::pty::Size;
+
+/// One step, and the line of the config that asked for it.
+#[derive(Debug)]
+pub struct Planned {
+    /// What to do.
+    pub step: Step,
+    /// A JSON path such as `$.mounts[2]`; none where the runtime itself asks.
+    pub asked_by: Option<String>,
+}
+
+/// A new instance of a file system and where it goes.
+#[derive(Debug)]
+pub struct FilesystemMount {
+    /// `proc`, `tmpfs`, …
+    pub fstype: CString,
+    /// Shown in /proc/mounts; a device for some types.
+    pub source: CString,
+    /// Where, inside the root.
+    pub target: CString,
+    /// Parameters of the superblock: a flag, or a key and its value.
+    pub parameters: Vec<(CString, Option<CString>)>,
+    /// Attributes of the mount.
+    pub attributes: MountAttr,
+    /// Attributes of all mounts below as well; they follow `attributes`.
+    pub recursive: Option<MountAttr>,
+    /// Fill the tmpfs with what the root has at the target.
+    pub copy_up: bool,
+}
+
+/// A part of the host's tree shown inside the root.
+#[derive(Debug)]
+pub struct BindMount {
+    /// Absolute path on the host.
+    pub source: CString,
+    /// Where, inside the root.
+    pub target: CString,
+    /// With the mounts below it.
+    pub with_submounts: bool,
+    /// Attributes of the mount.
+    pub attributes: MountAttr,
+    /// Attributes of all mounts below as well.
+    pub recursive: Option<MountAttr>,
+}
+
+/// A device node inside the root.
+#[derive(Debug)]
+pub struct DeviceNode {
+    /// Where, inside the root.
+    pub path: CString,
+    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`.
+    pub kind: u32,
+    /// Device number.
+    pub major: u32,
+    /// Device number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Show the host's node instead of making one: mknod(2) is refused in a user namespace.
+    pub bind: bool,
+}
+
+/// How an init that is set up is told to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartSignal {
+    /// By the process that created it, at once: `run`, `exec`.
+    Parent,
+    /// By whoever connects to the container's start socket: `create`, then `start`.
+    Socket,
+}
+
+/// Moments at which hooks run while the child waits or helps (config.md#posix-platform-hooks).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookPoint {
+    /// `prestart` and `createRuntime`: in the runtime's namespaces.
+    CreateRuntime,
+    /// `createContainer`: in the container's namespaces, before pivot_root(2).
+    CreateContainer,
+    /// `startContainer`: in the container, before the program.
+    StartContainer,
+}
+
+/// One thing that the child does.
+#[derive(Debug)]
+pub enum Step {
+    /// Wait until the parent has written the id maps: before, every id is the overflow id.
+    AwaitIdMaps,
+    /// Become user 0 of the new user namespace, which owns what is made from here on.
+    BecomeRoot,
+    /// Open a namespace file while the host's paths are in sight.
+    OpenNamespace { slot: usize, kind: Namespace, path: CString },
+    /// Join what was opened.
+    JoinNamespace { slot: usize, kind: Namespace },
+    /// Join the namespaces of a running container's init, all at once.
+    JoinContainer { namespaces: i32 },
+    /// Lead a session of one's own.
+    NewSession,
+    /// Written before the root changes: the file is the host's /proc.
+    OomScoreAdj(i32),
+    /// sethostname(2).
+    Hostname(CString),
+    /// setdomainname(2).
+    Domainname(CString),
+    /// Set `lo` up.
+    LoopbackUp,
+    /// Written through the host's /proc: its answers are those of the writer's namespaces, and no
+    /// rootfs can have put another file there (CVE-2025-52881).
+    Sysctl { path: CString, value: CString },
+    /// No mount made here reaches the host.
+    DetachPropagation,
+    /// Bind the rootfs onto itself: pivot_root(2) wants a mount point.
+    AttachRootfs { path: CString },
+    /// Mount a new file system.
+    Mount(FilesystemMount),
+    /// Show a part of the host.
+    Bind(BindMount),
+    /// Change what is mounted there.
+    Remount { target: CString, attributes: MountAttr, recursive: Option<MountAttr> },
+    /// Make a device node.
+    Device(DeviceNode),
+    /// A symbolic link, unless something is there.
+    Link { target: CString, path: CString },
+    /// A folder, unless it is there.
+    MakeDir(CString),
+    /// Wait until the parent has set the cgroup's limits.
+    AwaitCgroup,
+    /// Move into the cgroup. The child does this itself: for a process of one thread that writes
+    /// `0`, the kernel need not stop all forks of the host, which costs it milliseconds.
+    JoinCgroup,
+    /// unshare(2), for what must not be new before the cgroup is joined.
+    Unshare { namespaces: i32 },
+    /// Let hooks run.
+    Hooks(HookPoint),
+    /// Hide a path; skipped where it does not exist.
+    Mask(CString),
+    /// Make a path read-only; skipped where it does not exist.
+    ReadOnly(CString),
+    /// A terminal of the container's own on descriptors 0, 1 and 2 and on /dev/console.
+    Terminal { size: Option<Size>, owner: Option<u32>, console: bool },
+    /// The caller's descriptors on 0, 1 and 2.
+    Stdio { owner: Option<u32> },
+    /// Make the rootfs `/` and let go of the host's tree.
+    Pivot,
+    /// Make the rootfs `/` without a mount namespace.
+    Chroot,
+    /// Attributes or propagation of the new `/`.
+    RootAttributes(MountAttr),
+    /// prlimit(2).
+    Rlimit { resource: i32, soft: u64, hard: u64 },
+    /// Before the user changes, for the directory may be closed to it; never through a magic link
+    /// (CVE-2024-21626).
+    Chdir(CString),
+    /// Take these out of the bounding set.
+    DropBounding(u64),
+    /// setgroups(2), setresgid(2), setresuid(2), keeping capabilities.
+    User { uid: u32, gid: u32, groups: Option<Vec<u32>> },
+    /// capset(2), then the ambient set.
+    Capabilities { sets: CapabilitySets, ambient: u64 },
+    /// No exec gains privileges.
+    NoNewPrivileges,
+    /// The permission bits that new files do not get.
+    Umask(u32),
+    /// Find the program along the container's PATH, as the container's user.
+    FindProgram { name: CString, candidates: Vec<CString> },
+    /// Everything past the standard three closes on exec, but for `keep` after them.
+    CloseDescriptors { keep: i32 },
+    /// Say that the container is created and wait.
+    AwaitStart(StartSignal),
+    /// execve(2) of what was found.
+    Exec { argv: Strings, envp: Strings },
+}
+
+/// A kind of namespace (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "named as in namespaces(7)")]
+pub enum Namespace {
+    User,
+    Mount,
+    Pid,
+    Network,
+    Ipc,
+    Uts,
+    Cgroup,
+    Time,
+}
+
+impl Namespace {
+    /// `CLONE_NEW…`
+    pub const fn flag(self) -> i32 {
+        match self {
+            Namespace::User => libc::CLONE_NEWUSER,
+            Namespace::Mount => libc::CLONE_NEWNS,
+            Namespace::Pid => libc::CLONE_NEWPID,
+            Namespace::Network => libc::CLONE_NEWNET,
+            Namespace::Ipc => libc::CLONE_NEWIPC,
+            Namespace::Uts => libc::CLONE_NEWUTS,
+            Namespace::Cgroup => libc::CLONE_NEWCGROUP,
+            Namespace::Time => 0x80,
+        }
+    }
+
+    /// The specification's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Namespace::User => "user",
+            Namespace::Mount => "mount",
+            Namespace::Pid => "pid",
+            Namespace::Network => "network",
+            Namespace::Ipc => "ipc",
+            Namespace::Uts => "uts",
+            Namespace::Cgroup => "cgroup",
+            Namespace::Time => "time",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Namespace; 8] = [
+        Namespace::User,
+        Namespace::Mount,
+        Namespace::Pid,
+        Namespace::Network,
+        Namespace::Ipc,
+        Namespace::Uts,
+        Namespace::Cgroup,
+        Namespace::Time,
+    ];
+}
+
+/// Whether a step lets the parent act, and what it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// For the id maps.
+    IdMaps,
+    /// For the cgroup.
+    Cgroup,
+    /// For hooks.
+    Hooks(HookPoint),
+    /// For the word to start.
+    Start(StartSignal),
+}
+
+impl Step {
+    /// What the parent owes the child at this step, if anything.
+    pub fn wait(&self) -> Option<Wait> {
+        match self {
+            Step::AwaitIdMaps => Some(Wait::IdMaps),
+            Step::AwaitCgroup => Some(Wait::Cgroup),
+            Step::Hooks(point) => Some(Wait::Hooks(*point)),
+            Step::AwaitStart(signal) => Some(Wait::Start(*signal)),
+            _ => None,
+        }
+    }
+}

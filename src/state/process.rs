@@ -1,0 +1,73 @@
+//! A process on disk: its number and when it started, for numbers are reused.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::pidfd;
+
+/// A process, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: i32,
+    /// In clock ticks after boot: field 22 of `/proc/<pid>/stat` (proc_pid_stat(5)).
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now.
+    pub fn of(pid: Pid) -> nix::Result<Self> {
+        let (_, start_time) = stat(pid.as_raw())?;
+        Ok(ProcessId { pid: pid.as_raw(), start_time })
+    }
+
+    /// Whether it runs; one that ended and was not waited for yet does not.
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_ok_and(|(state, start_time)| {
+            start_time == self.start_time && !matches!(state, b'Z' | b'X')
+        })
+    }
+}
+
+/// A descriptor of the process; ESRCH where another has taken its number.
+pub fn pidfd_of(process: ProcessId) -> nix::Result<OwnedFd> {
+    let pidfd = pidfd::open(Pid::from_raw(process.pid))?;
+    // Checked after the descriptor is there: from now on the number cannot change hands unnoticed.
+    match stat(process.pid) {
+        Ok((_, start_time)) if start_time == process.start_time => Ok(pidfd),
+        _ => Err(Errno::ESRCH),
+    }
+}
+
+/// State letter and start time.
+fn stat(pid: i32) -> nix::Result<(u8, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    parse(&text).ok_or(Errno::EINVAL)
+}
+
+fn parse(text: &[u8]) -> Option<(u8, u64)> {
+    // The name in field 2 may hold anything, parentheses and spaces too; the last one closes it.
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = text.get(close + 2..)?.split(|byte| *byte == b' ');
+    let state = *fields.next()?.first()?;
+    // Field 3 is the state, so field 22 is the nineteenth after it.
+    let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.trim().parse().ok()?;
+    Some((state, start_time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn a_name_cannot_shift_the_fields() {
+        let tail = "R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        let line = format!("7 (a) Z 1 (b) c) {tail}");
+        assert_eq!(parse(line.as_bytes()), Some((b'R', 4242)));
+    }
+}
