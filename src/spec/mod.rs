@@ -1,1 +1,51 @@
-//! `config.json` as written: parsed, validated, never interpreted. No system call is made here.
+//! `config.json` as written: parsed, validated, never interpreted.
+//!
+//! Nothing here looks at the host, so the same bytes always give the same
+//! answer; what depends on the host is decided by the plan. The one exception
+//! is [`default_spec`], which writes a config for the host it runs on.
+
+mod default;
+mod parse;
+mod repair;
+mod section;
+mod strict;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::fmt;
+
+use oci_spec::runtime::Spec;
+
+pub use default::{Host, default_spec, default_spec_for};
+pub use parse::{MAX_SIZE, parse, parse_with_warnings};
+pub use validate::{sysctl_path, validate};
+
+use crate::Result;
+
+/// Something in the config that works, but perhaps not as its author hoped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The JSON path of the property, `$.mounts[2].destination`.
+    pub path: String,
+    /// What is odd about it, in lower case and without a full stop.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Parses and validates; the warnings of both come back with the config.
+///
+/// # Errors
+///
+/// As [`parse`] and [`validate`].
+pub fn check(json: &[u8]) -> Result<(Spec, Vec<Warning>)> {
+    let (spec, mut warnings) = parse_with_warnings(json)?;
+    warnings.extend(validate(&spec)?);
+    Ok((spec, warnings))
+}

@@ -5,6 +5,7 @@
 //! renders it.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod fds;
 pub mod memfd;
@@ -17,6 +18,7 @@ pub mod pty;
 pub mod socket;
 pub mod spawn;
 pub mod winch;
+pub mod xattr;
 
 use nix::errno::Errno;
 

@@ -1,0 +1,340 @@
+//! Making a planned cgroup: directories, then limits; joining is the launcher's to time.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
+
+use super::files::{is_gone, read, write};
+use super::group::{Cgroup, Directory};
+use super::hierarchies::Version;
+use super::plan::{Absent, CgroupPlan, Group, Write};
+use crate::error::{Error, Kind, Result};
+use crate::sys::{bpf, xattr};
+
+/// Set on a parent that was made for a container: whoever deletes its last container removes it.
+///
+/// The mark is the cgroup's own, since its maker's state may be gone by then.
+pub(super) const MARK: &std::ffi::CStr = c"user.rscontainer.made";
+
+/// A parent may be removed by the deletion of its last container, right before we use it.
+const ATTEMPTS: usize = 100;
+
+impl CgroupPlan {
+    /// Makes the directories and sets the limits; after a failure nothing of it is left.
+    pub fn create(&self) -> Result<Cgroup> {
+        let cgroup = self.make()?;
+        match self.limit(&cgroup) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                cgroup.unmake();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the directories, ready to be joined; after a failure nothing of it is left.
+    pub fn make(&self) -> Result<Cgroup> {
+        let mut cgroup = Cgroup::default();
+        for group in &self.groups {
+            match group.make() {
+                Ok(directory) => cgroup.directories.push(directory),
+                Err(error) => {
+                    cgroup.unmake();
+                    return Err(error);
+                }
+            }
+        }
+        match cgroup.check_unused() {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                cgroup.unmake();
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets the limits in directories that [`make`](Self::make) made.
+    pub fn limit(&self, cgroup: &Cgroup) -> Result<()> {
+        for (group, directory) in self.groups.iter().zip(&cgroup.directories) {
+            set(&group.writes, directory)?;
+            if let Some(policy) = &group.devices {
+                attach(&policy.program(), directory)
+                    .map_err(|error| error.asked_by("$.linux.resources.devices"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cgroup {
+    /// Takes back a making that failed: what was there before stays.
+    fn unmake(mut self) {
+        self.directories.retain(|directory| directory.made);
+        // The failure that led here is the one to report.
+        let _ = self.delete();
+    }
+
+    /// A directory that was there already must be empty and thawed, or two containers would
+    /// share their limits and their end.
+    fn check_unused(&self) -> Result<()> {
+        let found = || self.directories.iter().filter(|directory| !directory.made);
+        for directory in found() {
+            let pids = directory.pids()?;
+            if !pids.is_empty() {
+                let path = directory.path.display();
+                let message = format!("the cgroup {path} has {} processes already", pids.len());
+                return Err(Error::new(Kind::State, message)
+                    .asked_by("$.linux.cgroupsPath")
+                    .hint("give the container a cgroup of its own"));
+            }
+        }
+        if found().next().is_some() && self.frozen()? {
+            return Err(Error::new(Kind::State, "the cgroup exists already and is frozen")
+                .asked_by("$.linux.cgroupsPath")
+                .hint("thaw it or give the container another"));
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    fn make(&self) -> Result<Directory> {
+        let mount_point = &self.hierarchy.mount_point;
+        if self.hierarchy.version == Version::Two && !self.hierarchy.controllers.is_empty() {
+            self.make_parents(self.parent())?;
+            self.delegate()?;
+        }
+        let path = self.directory();
+        let made = self.make_leaf(&path)?;
+        let handle = Directory::open(&path).map_err(|errno| Error::path_call("open", &path, errno));
+        let floor = mount_point.join(&self.floor);
+        let parents = path.ancestors().skip(1).take_while(|parent| **parent != floor);
+        let directory = Directory {
+            version: self.hierarchy.version,
+            controllers: self.hierarchy.controllers.clone(),
+            made,
+            parents: parents
+                .take_while(|parent| *parent != mount_point)
+                .map(Path::to_owned)
+                .collect(),
+            handle: Some(handle?),
+            path,
+        };
+        match self.inherit_cpuset(&directory) {
+            Ok(()) => Ok(directory),
+            Err(error) => {
+                Cgroup { directories: vec![directory] }.unmake();
+                Err(error)
+            }
+        }
+    }
+
+    fn parent(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    fn make_leaf(&self, path: &Path) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            match mkdir(path, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EEXIST) => return Ok(false),
+                Err(errno) if is_gone(errno) => self.make_parents(self.parent())?,
+                Err(errno) => return Err(not_made(path, errno)),
+            }
+        }
+        Err(not_made(path, Errno::ENOENT))
+    }
+
+    fn make_parents(&self, parent: &Path) -> Result<()> {
+        let mut path = self.hierarchy.mount_point.clone();
+        for name in parent.components() {
+            path.push(name);
+            match mkdir(&path, Mode::from_bits_truncate(0o755)) {
+                // Without the mark the parent stays when its containers are gone, no worse.
+                Ok(()) => drop(xattr::mark(&path, MARK)),
+                Err(Errno::EEXIST) => {}
+                Err(errno) if is_gone(errno) => return Ok(()),
+                Err(errno) => return Err(not_made(&path, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A new cpuset of version 1 is empty and takes no process until it is filled in.
+    fn inherit_cpuset(&self, directory: &Directory) -> Result<()> {
+        if directory.version == Version::Two || !directory.has("cpuset") {
+            return Ok(());
+        }
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if directory.made && self.sets(file) {
+                fill_cpuset(&self.hierarchy.mount_point, self.parent(), file)?;
+            } else {
+                fill_cpuset(&self.hierarchy.mount_point, &self.path, file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every cgroup on the way down hand its controllers to its children.
+    fn delegate(&self) -> Result<()> {
+        let mount_point = &self.hierarchy.mount_point;
+        let parent = mount_point.join(self.parent());
+        // A parent that hands all of them on was given them by its own.
+        if self.missing_in(&parent).is_empty() {
+            return Ok(());
+        }
+        let mut path = mount_point.clone();
+        self.hand_on(&path)?;
+        for name in self.parent().components() {
+            path.push(name);
+            self.hand_on(&path)?;
+        }
+        Ok(())
+    }
+
+    fn missing_in(&self, path: &Path) -> Vec<&str> {
+        let enabled = read(&path.join("cgroup.subtree_control")).unwrap_or_default();
+        let controllers = self.hierarchy.controllers.iter().map(String::as_str);
+        controllers.filter(|name| !enabled.split_whitespace().any(|it| it == *name)).collect()
+    }
+
+    /// All at once; if one is refused, each alone, for only those that a limit needs must succeed.
+    fn hand_on(&self, path: &Path) -> Result<()> {
+        let missing = self.missing_in(path);
+        let enable = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
+            let file = path.join("cgroup.subtree_control");
+            let file = std::fs::OpenOptions::new().write(true).open(&file);
+            let file =
+                file.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+            write(&file, &names.join(" "))
+        };
+        if missing.is_empty() || enable(&missing).is_ok() {
+            return Ok(());
+        }
+        for name in missing {
+            let Err(errno) = enable(&[name]) else { continue };
+            if let Some((_, property)) = self.needed.iter().find(|(needed, _)| needed == name) {
+                return Err(not_handed_on(path, name, errno).asked_by(property));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_made(path: &Path, errno: Errno) -> Error {
+    let error = Error::path_call("mkdir", path, errno);
+    match errno {
+        Errno::EACCES | Errno::EPERM => {
+            error.hint("run as root, or have this cgroup delegated to the user")
+        }
+        Errno::EROFS => error.hint("mount the cgroup hierarchies writable"),
+        Errno::EAGAIN => error.hint("raise cgroup.max.descendants or cgroup.max.depth above it"),
+        _ => error,
+    }
+}
+
+fn not_handed_on(path: &Path, controller: &str, errno: Errno) -> Error {
+    let file = path.join("cgroup.subtree_control");
+    let error = Error::path_call("write", file, errno)
+        .context(format_args!("enable the {controller} controller below {}", path.display()));
+    match errno {
+        Errno::EBUSY => error.hint(format!(
+            "move the processes out of {}: one with children cannot have both",
+            path.display()
+        )),
+        Errno::ENOENT => error.hint("the cgroup above does not hand this controller on"),
+        _ => error,
+    }
+}
+
+/// Fills an empty cpuset, after its parents, from its parent; the top one is never empty.
+fn fill_cpuset(mount_point: &Path, path: &Path, file: &str) -> Result<String> {
+    let full: PathBuf = mount_point.join(path).join(file);
+    let failed = |call: &str, errno| Error::path_call(call, &full, errno);
+    let value = read(&full).map_err(|errno| failed("read", errno))?;
+    let parent = path.parent().filter(|_| value.trim().is_empty());
+    let Some(parent) = parent else { return Ok(value) };
+    let value = fill_cpuset(mount_point, parent, file)?;
+    let opened = std::fs::OpenOptions::new().write(true).open(&full);
+    let opened = opened.map_err(|error| Error::io("open", &full, &error))?;
+    write(&opened, value.trim()).map_err(|errno| failed("write", errno))?;
+    Ok(value)
+}
+
+/// Writes in order, each file opened once for a run of writes to it.
+fn set(writes: &[Write], directory: &Directory) -> Result<()> {
+    let mut again = Vec::new();
+    let mut open: Option<(&str, std::fs::File)> = None;
+    for planned in writes {
+        let file = match open.take() {
+            Some((name, file)) if name == planned.file => Ok(file),
+            _ => directory.open_file(&planned.file, OFlag::O_WRONLY),
+        };
+        let outcome = file.and_then(|file| {
+            let outcome = write(&file, &planned.value);
+            open = Some((&planned.file, file));
+            outcome
+        });
+        match (outcome, &planned.absent) {
+            (Ok(()), _) | (Err(Errno::ENOENT), Absent::Skipped) => {}
+            (Err(Errno::ENOENT), Absent::Instead { file, value }) => directory
+                .write_file(file, value)
+                .map_err(|errno| not_set(directory, file, value, planned, errno))?,
+            (Err(Errno::EINVAL | Errno::EBUSY), _) if planned.again => again.push(planned),
+            (Err(errno), _) => {
+                return Err(not_set(directory, &planned.file, &planned.value, planned, errno));
+            }
+        }
+    }
+    again.into_iter().try_for_each(|planned| {
+        directory
+            .write_file(&planned.file, &planned.value)
+            .map_err(|errno| not_set(directory, &planned.file, &planned.value, planned, errno))
+    })
+}
+
+fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errno: Errno) -> Error {
+    let error = Error::path_call("write", directory.path.join(file), errno)
+        .context(format_args!("set {file} to {value:?}"))
+        .asked_by(&planned.property);
+    match (errno, file) {
+        (Errno::ENOENT, "memory.memsw.limit_in_bytes" | "memory.swap.max") => {
+            error.hint("this kernel accounts no swap: boot it with swapaccount=1 or drop the limit")
+        }
+        (Errno::ENOENT, _) => error.hint("this kernel does not have it: drop the limit"),
+        (Errno::EBUSY, "memory.limit_in_bytes") => error.hint("more than that is in use already"),
+        (Errno::EPERM, "devices.allow") => error.hint("the cgroup above may not use it either"),
+        _ => error,
+    }
+}
+
+/// Attaches a program in the stead of those on a cgroup that was there before.
+fn attach(program: &[bpf::Instruction], directory: &Directory) -> Result<()> {
+    let failed = |command: &str, errno| {
+        Error::call("bpf", format!("{command} on {:?}", directory.path.display()), errno)
+    };
+    let Some(cgroup) = &directory.handle else {
+        return Err(failed("BPF_PROG_ATTACH", Errno::EBADF));
+    };
+    let loaded = bpf::load_device_program(program).map_err(|errno| {
+        failed("BPF_PROG_LOAD", errno).hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
+    })?;
+    let failed_query = |errno| failed("BPF_PROG_QUERY", errno);
+    let before = match directory.made {
+        true => Vec::new(),
+        false => bpf::device_programs(cgroup).map_err(failed_query)?,
+    };
+    // One is exchanged in one step, so that no moment is without a rule. Of several, the others
+    // go after the new one is there: all of them have to agree to an access.
+    let replaced = before.first().map(std::os::fd::AsFd::as_fd);
+    bpf::attach_device_program(cgroup, &loaded, replaced)
+        .map_err(|errno| failed("BPF_PROG_ATTACH", errno))?;
+    before.iter().skip(1).try_for_each(|program| {
+        bpf::detach_device_program(cgroup, program)
+            .map_err(|errno| failed("BPF_PROG_DETACH", errno))
+    })
+}

@@ -1,0 +1,89 @@
+//! Removing a cgroup whose processes may not be quite gone.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::unistd::unlinkat;
+
+use super::create::MARK;
+use super::files::{children, is_gone};
+use super::group::{Cgroup, Directory};
+use crate::error::{Error, Result};
+use crate::sys::xattr;
+
+/// A killed process leaves its cgroup when it is through its exit, which may have memory to free.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+impl Cgroup {
+    /// Removes its directories, their sub-cgroups, and parents that were made for containers and
+    /// now have none. Waits a bounded time for processes to be gone; what is gone is success.
+    ///
+    /// All that can be removed is, also if another cannot.
+    pub fn delete(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut outcome = Ok(());
+        for directory in &self.directories {
+            let removed = remove_in_time(&directory.path, deadline);
+            if let Err(errno) = removed {
+                let error = not_removed(directory, errno);
+                outcome = outcome.and(Err(error));
+                continue;
+            }
+            remove_parents(directory);
+        }
+        outcome
+    }
+}
+
+fn not_removed(directory: &Directory, errno: Errno) -> Error {
+    let error = Error::path_call("rmdir", &directory.path, errno);
+    let pids = directory.pids().unwrap_or_default();
+    match pids.first() {
+        Some(first) => error.hint(format!("{} processes are in it still, as {first}", pids.len())),
+        None => error,
+    }
+}
+
+fn remove_in_time(path: &Path, deadline: Instant) -> nix::Result<()> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match remove(path) {
+            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(pause),
+            outcome => return outcome,
+        }
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+}
+
+/// The common case, nothing inside, is one system call.
+fn remove(path: &Path) -> nix::Result<()> {
+    match rmdir(path) {
+        Err(Errno::EBUSY) => {}
+        outcome => return outcome,
+    }
+    match children(path) {
+        Err(errno) if is_gone(errno) => return Ok(()),
+        children => children?.iter().try_for_each(|child| remove(child))?,
+    }
+    rmdir(path)
+}
+
+fn rmdir(path: &Path) -> nix::Result<()> {
+    match unlinkat(nix::fcntl::AT_FDCWD, path, nix::unistd::UnlinkatFlags::RemoveDir) {
+        Err(errno) if is_gone(errno) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Upwards, as long as they carry the mark and nothing is in them: another container's deletion
+/// removes the rest.
+fn remove_parents(directory: &Directory) {
+    for parent in &directory.parents {
+        if !xattr::is_marked(parent, MARK) || rmdir(parent).is_err() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Which devices the container may use: rules in order, the last that matches decides.
+//!
+//! Version 1 keeps a default and exceptions to it; version 2 asks a program at each access.
+
+use std::fmt;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use super::hierarchies::Version;
+use super::plan::{Group, Write};
+use super::resources::missing;
+use crate::error::{Error, Kind, Result};
+use crate::sys::bpf::Instruction;
+
+const PROPERTY: &str = "$.linux.resources.devices";
+const SECTION: &str = "config-linux.md#allowed-device-list";
+
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const ALL: u8 = MKNOD | READ | WRITE;
+
+/// The type of a device, by the kernel's number for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Block = 1,
+    Char = 2,
+}
+
+/// A set of devices and what is done to them; `None` is a wildcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    of: Option<Type>,
+    major: Option<i32>,
+    minor: Option<i32>,
+    access: u8,
+}
+
+/// What every container may use: any node may be made (not opened), and the devices that
+/// config-linux.md has the runtime supply, terminals included.
+const DEFAULTS: [Rule; 11] = [
+    allowed(Type::Char, None, None, MKNOD),
+    allowed(Type::Block, None, None, MKNOD),
+    allowed(Type::Char, Some(1), Some(3), ALL), // null
+    allowed(Type::Char, Some(1), Some(5), ALL), // zero
+    allowed(Type::Char, Some(1), Some(7), ALL), // full
+    allowed(Type::Char, Some(1), Some(8), ALL), // random
+    allowed(Type::Char, Some(1), Some(9), ALL), // urandom
+    allowed(Type::Char, Some(5), Some(0), ALL), // tty
+    allowed(Type::Char, Some(5), Some(1), ALL), // console
+    allowed(Type::Char, Some(5), Some(2), ALL), // ptmx
+    allowed(Type::Char, Some(136), None, ALL),  // pts/*
+];
+
+const fn allowed(of: Type, major: Option<i32>, minor: Option<i32>, access: u8) -> Rule {
+    Rule { allow: true, of: Some(of), major, minor, access }
+}
+
+/// Puts the rules where they are kept to.
+pub(super) fn place(
+    rules: &[LinuxDeviceCgroup],
+    with_defaults: bool,
+    groups: &mut [Group],
+) -> Result<()> {
+    let policy = Policy::of(rules, with_defaults)?;
+    if policy.is_open() {
+        return Ok(());
+    }
+    let keeps =
+        |group: &&mut Group| group.hierarchy.version == Version::Two || group.has("devices");
+    // The unified hierarchy, which can always keep them, comes last.
+    let Some(group) = groups.iter_mut().find(keeps) else {
+        return Err(missing("devices", PROPERTY));
+    };
+    match group.hierarchy.version {
+        Version::One => group.writes.extend(policy.writes()?),
+        Version::Two if policy.refuses() => group.devices = Some(policy),
+        Version::Two => {}
+    }
+    Ok(())
+}
+
+impl Rule {
+    fn of(index: usize, rule: &LinuxDeviceCgroup) -> Result<Self> {
+        let wrong = |name: &str, value: String, why: &str| {
+            Error::spec(format!("{PROPERTY}[{index}].{name}"), Some(value), SECTION, why)
+        };
+        let number = |name: &str, value: Option<i64>| match value {
+            None | Some(-1) => Ok(None),
+            Some(number) => i32::try_from(number)
+                .ok()
+                .filter(|number| *number >= 0)
+                .map(Some)
+                .ok_or_else(|| wrong(name, number.to_string(), "not a device number")),
+        };
+        let of = match rule.typ() {
+            None | Some(LinuxDeviceType::A) => None,
+            Some(LinuxDeviceType::B) => Some(Type::Block),
+            Some(LinuxDeviceType::C) => Some(Type::Char),
+            Some(other) => return Err(wrong("type", other.as_str().into(), "not a, b or c")),
+        };
+        let mut access = 0;
+        for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+            access |= match letter {
+                'r' => READ,
+                'w' => WRITE,
+                'm' => MKNOD,
+                _ => {
+                    let value = rule.access().clone().unwrap_or_default();
+                    return Err(wrong("access", value, "not made of r, w and m"));
+                }
+            };
+        }
+        let (major, minor) = (number("major", rule.major())?, number("minor", rule.minor())?);
+        Ok(Rule { allow: rule.allow(), of, major, minor, access })
+    }
+
+    fn is_everything(&self) -> bool {
+        (self.of, self.major, self.minor, self.access) == (None, None, None, ALL)
+    }
+
+    fn covers_devices_of(&self, other: &Rule) -> bool {
+        let covers = |own: Option<i32>, of_other| own.is_none() || own == of_other;
+        (self.of.is_none() || self.of == other.of)
+            && covers(self.major, other.major)
+            && covers(self.minor, other.minor)
+    }
+
+    fn overlaps(&self, other: &Rule) -> bool {
+        fn meet<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        meet(self.of, other.of)
+            && meet(self.major, other.major)
+            && meet(self.minor, other.minor)
+            && self.access & other.access != 0
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = match self.of {
+            None => 'a',
+            Some(Type::Block) => 'b',
+            Some(Type::Char) => 'c',
+        };
+        let number = |number: Option<i32>| number.map_or("*".to_owned(), |it| it.to_string());
+        write!(f, "{of} {}:{} ", number(self.major), number(self.minor))?;
+        let letters = [(READ, "r"), (WRITE, "w"), (MKNOD, "m")];
+        letters
+            .iter()
+            .filter(|(bit, _)| self.access & bit != 0)
+            .try_for_each(|(_, it)| f.write_str(it))
+    }
+}
+
+/// The rules, without those that a later one for everything overrides.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Policy {
+    /// What a rule for everything said, if there is one.
+    everything: Option<bool>,
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    fn of(rules: &[LinuxDeviceCgroup], with_defaults: bool) -> Result<Self> {
+        let mut policy = Policy { everything: None, rules: Vec::new() };
+        for (index, rule) in rules.iter().enumerate() {
+            let rule = Rule::of(index, rule)?;
+            if rule.is_everything() {
+                policy.everything = Some(rule.allow);
+                policy.rules.clear();
+            } else if rule.access != 0 {
+                policy.rules.push(rule);
+            }
+        }
+        if with_defaults {
+            policy.rules.extend(DEFAULTS);
+        }
+        Ok(policy)
+    }
+
+    /// A new cgroup allows what its parent does; only an explicit rule can say otherwise.
+    fn by_default(&self) -> bool {
+        self.everything.unwrap_or(true)
+    }
+
+    fn refuses(&self) -> bool {
+        !self.by_default() || self.rules.iter().any(|rule| !rule.allow)
+    }
+
+    fn is_open(&self) -> bool {
+        self.everything.is_none() && !self.refuses()
+    }
+
+    /// Version 1's writes: everything, then the exceptions to it.
+    fn writes(&self) -> Result<Vec<Write>> {
+        let file = |allow| if allow { "devices.allow" } else { "devices.deny" };
+        let by_default = self.by_default();
+        let everything = self.everything.map(|allow| Write::new(file(allow), "a", PROPERTY));
+        let exceptions = self.exceptions()?;
+        let exceptions =
+            exceptions.iter().map(|rule| Write::new(file(!by_default), rule, PROPERTY));
+        Ok(everything.into_iter().chain(exceptions).collect())
+    }
+
+    /// The rules as version 1 can keep them: none of them overlaps another of the other kind.
+    ///
+    /// The kernel takes a rule that cuts a hole into a wider exception and then does nothing, so
+    /// that a device that the config denies would be open.
+    fn exceptions(&self) -> Result<Vec<Rule>> {
+        let mut exceptions: Vec<Rule> = Vec::new();
+        for rule in self.rules.iter().flat_map(by_type) {
+            if rule.allow != self.by_default() {
+                match exceptions
+                    .iter_mut()
+                    .find(|other| Rule { access: rule.access, ..**other } == rule)
+                {
+                    Some(same) => same.access |= rule.access,
+                    None => exceptions.push(rule),
+                }
+                continue;
+            }
+            for exception in exceptions.iter_mut().filter(|other| rule.overlaps(other)) {
+                if !rule.covers_devices_of(exception) {
+                    return Err(hole(&rule, exception));
+                }
+                exception.access &= !rule.access;
+            }
+            exceptions.retain(|exception| exception.access != 0);
+        }
+        Ok(exceptions)
+    }
+
+    /// Version 2's program: 1 in r0 allows the access, 0 refuses it.
+    ///
+    /// It walks the rules from the last, keeping in r3 what of the access is still undecided.
+    pub(super) fn program(&self) -> Vec<Instruction> {
+        let mut program = vec![
+            // struct bpf_cgroup_dev_ctx: access and type in one word, major, minor
+            Instruction::load_word(2, 1, 0),
+            Instruction::and(2, 0xffff),
+            Instruction::load_word(3, 1, 0),
+            Instruction::shift_right(3, 16),
+            Instruction::load_word(4, 1, 4),
+            Instruction::load_word(5, 1, 8),
+        ];
+        for rule in self.rules.iter().rev() {
+            let verdict = rule.verdict();
+            let conditions = [(2, rule.of.map(|of| of as i32)), (4, rule.major), (5, rule.minor)];
+            let conditions: Vec<_> = conditions
+                .iter()
+                .filter_map(|(register, value)| Some((*register, (*value)?)))
+                .collect();
+            for (index, (register, value)) in conditions.iter().enumerate() {
+                let behind = conditions.len() - index - 1 + verdict.len();
+                program.push(Instruction::jump_unless_equal(*register, *value, behind as i16));
+            }
+            program.extend(verdict);
+        }
+        program.extend(Instruction::answer(self.by_default().into()));
+        program
+    }
+}
+
+impl Rule {
+    /// What the program does once the device is the rule's.
+    fn verdict(&self) -> Vec<Instruction> {
+        let mut verdict = match (self.allow, self.access) {
+            (_, ALL) => Vec::new(),
+            (true, access) => vec![
+                Instruction::and(3, !i32::from(access)),
+                Instruction::jump_unless_equal(3, 0, 2),
+            ],
+            (false, access) => vec![
+                Instruction::copy(1, 3),
+                Instruction::and(1, access.into()),
+                Instruction::jump_if_equal(1, 0, 2),
+            ],
+        };
+        verdict.extend(Instruction::answer(self.allow.into()));
+        verdict
+    }
+}
+
+/// Version 1 ignores the rest of a rule for all types, so that it is said of each.
+fn by_type(rule: &Rule) -> Vec<Rule> {
+    match rule.of {
+        Some(_) => vec![*rule],
+        None => [Type::Char, Type::Block].map(|of| Rule { of: Some(of), ..*rule }).to_vec(),
+    }
+}
+
+fn hole(rule: &Rule, exception: &Rule) -> Error {
+    let verb = |allow| if allow { "allow" } else { "deny" };
+    let (what, whole) = (verb(rule.allow), verb(exception.allow));
+    let message = format!(
+        "cgroup version 1 cannot {what} {rule} after a rule to {whole} more than that: {exception}"
+    );
+    Error::new(Kind::Spec, message)
+        .asked_by(PROPERTY)
+        .hint("list the devices one by one, or use a host with cgroup version 2")
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = |allow| if allow { "allow" } else { "deny" };
+        write!(f, "{} all", verb(self.by_default()))?;
+        self.rules.iter().try_for_each(|rule| write!(f, "; {} {rule}", verb(rule.allow)))
+    }
+}
+
+#[cfg(test)]
+#[path = "devices_tests.rs"]
+mod tests;

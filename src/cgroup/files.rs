@@ -1,0 +1,64 @@
+//! Reading and writing a cgroup's files.
+
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+use super::group::Directory;
+
+impl Directory {
+    /// Opens the directory to find files from, or for `CLONE_INTO_CGROUP`.
+    pub(super) fn open(path: &Path) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(path, flags, Mode::empty())
+    }
+
+    pub(super) fn open_file(&self, name: &str, flags: OFlag) -> nix::Result<File> {
+        let flags = flags | OFlag::O_CLOEXEC;
+        let fd = match &self.handle {
+            Some(handle) => openat(handle.as_fd(), name, flags, Mode::empty()),
+            None => openat(AT_FDCWD, &self.path.join(name), flags, Mode::empty()),
+        };
+        fd.map(File::from)
+    }
+
+    pub(super) fn write_file(&self, name: &str, value: &str) -> nix::Result<()> {
+        write(&self.open_file(name, OFlag::O_WRONLY)?, value)
+    }
+
+    pub(super) fn read_file(&self, name: &str) -> nix::Result<String> {
+        let mut text = String::new();
+        self.open_file(name, OFlag::O_RDONLY)?.read_to_string(&mut text).map_err(errno)?;
+        Ok(text)
+    }
+}
+
+/// A value has to reach the kernel in one call.
+pub(super) fn write(mut file: &File, value: &str) -> nix::Result<()> {
+    file.write(value.as_bytes()).map(drop).map_err(errno)
+}
+
+pub(super) fn read(path: &Path) -> nix::Result<String> {
+    std::fs::read_to_string(path).map_err(errno)
+}
+
+/// The names of the cgroups inside of one.
+pub(super) fn children(path: &Path) -> nix::Result<Vec<std::path::PathBuf>> {
+    let entries = std::fs::read_dir(path).map_err(errno)?;
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
+    Ok(folders.map(|entry| entry.path()).collect())
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// What the kernel answers about a cgroup that is no more.
+pub(super) fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ENODEV)
+}

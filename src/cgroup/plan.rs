@@ -1,0 +1,250 @@
+//! Where a container goes and what is written there, decided without a system call.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+
+use super::devices::Policy;
+use super::hierarchies::{Hierarchies, Hierarchy, Layout, Version};
+use super::resources;
+use crate::error::{Error, Result};
+
+const SECTION: &str = "config-linux.md#cgroups-path";
+
+/// What to do where the kernel has no such file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// The limit cannot be set, and that is an error.
+    Fails,
+    /// What is asked for is what holds without the file.
+    Skipped,
+    /// The same limit by another name.
+    Instead { file: String, value: String },
+}
+
+/// One write into a file of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Write {
+    pub(super) file: String,
+    pub(super) value: String,
+    /// The JSON path that asked for it.
+    pub(super) property: String,
+    pub(super) absent: Absent,
+    /// Checked by the kernel against a file that a later write changes: on failure, to be tried
+    /// again after those.
+    pub(super) again: bool,
+}
+
+impl Write {
+    pub(super) fn new(
+        file: impl Into<String>,
+        value: impl ToString,
+        property: impl Into<String>,
+    ) -> Self {
+        let (file, property) = (file.into(), property.into());
+        Write { file, value: value.to_string(), property, absent: Absent::Fails, again: false }
+    }
+
+    pub(super) fn again(mut self) -> Self {
+        self.again = true;
+        self
+    }
+
+    pub(super) fn if_present(mut self) -> Self {
+        self.absent = Absent::Skipped;
+        self
+    }
+
+    pub(super) fn or_else(mut self, file: impl Into<String>, value: impl ToString) -> Self {
+        self.absent = Absent::Instead { file: file.into(), value: value.to_string() };
+        self
+    }
+}
+
+/// The container's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Group {
+    pub(super) hierarchy: Hierarchy,
+    /// The part of its path that is there before any container is.
+    pub(super) floor: PathBuf,
+    /// Its path below the mount point.
+    pub(super) path: PathBuf,
+    pub(super) writes: Vec<Write>,
+    /// Version 2: controllers that a write needs, with the JSON path that asked.
+    pub(super) needed: Vec<(String, String)>,
+    /// Version 2: the devices that may be used, kept to by a program.
+    pub(super) devices: Option<Policy>,
+}
+
+impl Group {
+    fn new(hierarchy: &Hierarchy, place: &Place) -> Self {
+        let floor = match place.base {
+            Base::MountPoint => PathBuf::new(),
+            Base::Own => hierarchy.own.clone(),
+            Base::OwnParent => hierarchy.own.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        Group {
+            path: floor.join(&place.name),
+            floor,
+            hierarchy: hierarchy.clone(),
+            writes: Vec::new(),
+            needed: Vec::new(),
+            devices: None,
+        }
+    }
+
+    /// The directory on the host.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.hierarchy.mount_point.join(&self.path)
+    }
+
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.hierarchy.controllers.iter().any(|own| own == controller)
+    }
+
+    pub(super) fn sets(&self, file: &str) -> bool {
+        self.writes.iter().any(|write| write.file == file)
+    }
+
+    fn lines(&self, lines: &mut Vec<String>) {
+        let directory = self.directory();
+        lines.push(format!("make cgroup {directory:?}"));
+        for write in &self.writes {
+            lines.push(format!("write {:?} to {:?}", write.value, directory.join(&write.file)));
+        }
+        if let Some(policy) = &self.devices {
+            lines.push(format!("attach a device program to {directory:?}: {policy}"));
+        }
+    }
+}
+
+/// Where a container goes and what is written there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CgroupPlan {
+    pub(super) groups: Vec<Group>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl CgroupPlan {
+    /// What the plan does, a directory, write or device program a line.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.groups.iter().for_each(|group| group.lines(&mut lines));
+        lines
+    }
+
+    /// What the config asks for and the specification says to ignore, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether nothing is made: the container stays in the runtime's own cgroups.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The directory in the unified hierarchy.
+    pub fn unified_dir(&self) -> Option<PathBuf> {
+        let last = self.groups.last()?;
+        (last.hierarchy.version == Version::Two).then(|| last.directory())
+    }
+}
+
+impl fmt::Display for CgroupPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines().iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// Decides where a container goes and what is written there.
+///
+/// `devices_default` adds the devices that every container may use after the config's rules. A
+/// `rootless` runtime may not restrict devices, and makes no cgroup unless asked to.
+pub fn plan(
+    hierarchies: &Hierarchies,
+    cgroups_path: Option<&Path>,
+    id: &str,
+    resources: Option<&LinuxResources>,
+    devices_default: bool,
+    rootless: bool,
+) -> Result<CgroupPlan> {
+    let place = Place::of(hierarchies.layout(), cgroups_path, id)?;
+    let mut groups: Vec<Group> =
+        hierarchies.iter().map(|hierarchy| Group::new(hierarchy, &place)).collect();
+    let mut warnings = Vec::new();
+    if let Some(resources) = resources {
+        let devices = (!rootless).then_some(devices_default);
+        resources::distribute(resources, devices, &mut groups, &mut warnings)?;
+    }
+    let nothing_asked =
+        cgroups_path.is_none() && groups.iter().all(|group| group.writes.is_empty());
+    if rootless && nothing_asked {
+        groups.clear();
+    }
+    Ok(CgroupPlan { groups, warnings })
+}
+
+/// What `cgroupsPath` is relative to.
+#[derive(Clone, Copy)]
+enum Base {
+    MountPoint,
+    Own,
+    /// A cgroup of version 2 with processes in it may have no children with controllers, and the
+    /// runtime's own has at least one.
+    OwnParent,
+}
+
+struct Place {
+    base: Base,
+    name: PathBuf,
+}
+
+impl Place {
+    fn of(layout: Layout, cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
+        let asked = cgroups_path.unwrap_or(Path::new(id));
+        if let Some(path) = cgroups_path.filter(|path| is_systemd_style(path)) {
+            let hint = "give a path like \"/machine/box\"";
+            return Err(refused(path, "the systemd cgroup driver is not supported yet").hint(hint));
+        }
+        let base = match layout {
+            _ if cgroups_path.is_some_and(Path::is_absolute) => Base::MountPoint,
+            Layout::Unified => Base::OwnParent,
+            _ => Base::Own,
+        };
+        let name = clean(asked);
+        if name.as_os_str().is_empty() {
+            return Err(refused(asked, "it names no cgroup of the container's own"));
+        }
+        Ok(Place { base, name })
+    }
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    Error::spec("$.linux.cgroupsPath", Some(format!("{:?}", path.display())), SECTION, why)
+}
+
+/// `slice:prefix:name`.
+fn is_systemd_style(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    !text.contains('/') && text.matches(':').count() == 2
+}
+
+/// Resolves `..` by name, never above where it starts; the result is relative.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            _ => {}
+        }
+    }
+    cleaned
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
