@@ -150,6 +150,14 @@ impl Error {
         self
     }
 
+    /// Says which config it is about.
+    pub fn in_file(mut self, path: &std::path::Path) -> Self {
+        if self.0.kind == Kind::Spec {
+            self.0.message = format!("{} (in {})", self.0.message, path.display());
+        }
+        self
+    }
+
     /// Says what would help; the first hint, nearest to the cause, stays.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint.get_or_insert_with(|| hint.into());

@@ -1,7 +1,7 @@
 //! Runs hooks: the container's state on their standard input, a time limit, their words in the error.
 
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -73,16 +73,25 @@ fn ended_within(process: &OwnedFd, limit: Option<Duration>) -> Result<bool> {
     loop {
         match poll(&mut fds, timeout) {
             Err(nix::errno::Errno::EINTR) => {}
-            ended => return ended.map(|ended| ended > 0).map_err(|errno| Error::call("poll", "on a hook", errno)),
+            ended => {
+                return ended
+                    .map(|ended| ended > 0)
+                    .map_err(|errno| Error::call("poll", "on a hook", errno));
+            }
         }
     }
 }
 
 fn failure(code: i32, output: &mut File) -> String {
     const SHOWN: u64 = 1024;
-    let how = if code < 0 { format!("killed by signal {}", -code) } else { format!("exit status {code}") };
+    let how = if code < 0 {
+        format!("killed by signal {}", -code)
+    } else {
+        format!("exit status {code}")
+    };
     let mut words = Vec::new();
-    let said = output.seek(SeekFrom::Start(0)).and_then(|_| output.take(SHOWN).read_to_end(&mut words));
+    let said =
+        output.seek(SeekFrom::Start(0)).and_then(|_| output.take(SHOWN).read_to_end(&mut words));
     match said {
         Ok(said) if said > 0 => format!("{how}: {}", String::from_utf8_lossy(&words).trim()),
         _ => how,

@@ -9,11 +9,35 @@
 //! `ARCHITECTURE.md` is the map. The vocabulary is the runtime specification's.
 
 pub mod cgroup;
+pub mod container;
 pub mod error;
+pub mod helper;
+pub mod hooks;
+pub mod init;
+pub mod launch;
+pub mod plan;
 pub mod spec;
+pub mod state;
 pub mod sys;
+pub mod terminal;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "python")]
+mod py;
 
 pub use error::{Error, Kind, Result};
 
-#[cfg(feature = "python")]
-mod py;
+/// Says what the specification wants reported and not refused, on standard error.
+pub(crate) fn warn(message: &str) {
+    use std::io::Write;
+    // With nobody to hear it there is nothing to be done.
+    let _ = writeln!(std::io::stderr(), "rscontainer: warning: {message}");
+}
+
+/// A path for the kernel.
+pub(crate) fn path_c_string(path: &std::path::Path) -> Result<std::ffi::CString> {
+    use std::os::unix::ffi::OsStrExt;
+    sys::path::c_string(path.as_os_str().as_bytes())
+        .map_err(|errno| Error::path_call("open", path, errno).hint("a path has no NUL byte"))
+}

@@ -1,5 +1,7 @@
 //! The `rscontainer` binary: the command line, and the launcher that Python starts.
 
-fn main() {
-    println!("rscontainer {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rscontainer::cli::main()
 }

@@ -35,6 +35,12 @@ impl CgroupPlan {
         }
     }
 
+    /// The cgroup as it will be: recorded before it is made, so that it can be taken away after a
+    /// maker that died in between.
+    pub fn intended(&self) -> Cgroup {
+        Cgroup { directories: self.groups.iter().map(Group::intended).collect() }
+    }
+
     /// Makes the directories, ready to be joined; after a failure nothing of it is left.
     pub fn make(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup::default();
@@ -101,8 +107,25 @@ impl Cgroup {
 }
 
 impl Group {
+    /// What is going to be made, as far as it is known before.
+    fn intended(&self) -> Directory {
+        let (path, mount_point) = (self.directory(), &self.hierarchy.mount_point);
+        let floor = mount_point.join(&self.floor);
+        let parents = path.ancestors().skip(1).take_while(|parent| **parent != floor);
+        Directory {
+            version: self.hierarchy.version,
+            controllers: self.hierarchy.controllers.clone(),
+            made: true,
+            parents: parents
+                .take_while(|parent| *parent != mount_point)
+                .map(Path::to_owned)
+                .collect(),
+            handle: None,
+            path,
+        }
+    }
+
     fn make(&self) -> Result<Directory> {
-        let mount_point = &self.hierarchy.mount_point;
         if self.hierarchy.version == Version::Two && !self.hierarchy.controllers.is_empty() {
             self.make_parents(self.parent())?;
             self.delegate()?;
@@ -110,19 +133,7 @@ impl Group {
         let path = self.directory();
         let made = self.make_leaf(&path)?;
         let handle = Directory::open(&path).map_err(|errno| Error::path_call("open", &path, errno));
-        let floor = mount_point.join(&self.floor);
-        let parents = path.ancestors().skip(1).take_while(|parent| **parent != floor);
-        let directory = Directory {
-            version: self.hierarchy.version,
-            controllers: self.hierarchy.controllers.clone(),
-            made,
-            parents: parents
-                .take_while(|parent| *parent != mount_point)
-                .map(Path::to_owned)
-                .collect(),
-            handle: Some(handle?),
-            path,
-        };
+        let directory = Directory { made, handle: Some(handle?), ..self.intended() };
         match self.inherit_cpuset(&directory) {
             Ok(()) => Ok(directory),
             Err(error) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::hierarchies::Version;
+use crate::error::{Error, Result};
 
 /// A container's directories, one in each hierarchy; the unified one last.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -59,6 +60,16 @@ impl Cgroup {
     /// The directory in the unified hierarchy.
     pub fn unified(&self) -> Option<&Directory> {
         self.directories.last().filter(|directory| directory.version == Version::Two)
+    }
+
+    /// Opens what to be born into, where the cgroup was read from a state on disk.
+    pub fn open_unified(&mut self) -> Result<()> {
+        if let Some(directory) = self.directories.last_mut().filter(|d| d.version == Version::Two) {
+            let opened = Directory::open(&directory.path);
+            let failed = |errno| Error::path_call("open", &directory.path, errno);
+            directory.handle = Some(opened.map_err(failed)?);
+        }
+        Ok(())
     }
 
     /// The descriptor to be born into (`CLONE_INTO_CGROUP`), while this is what `create` made.

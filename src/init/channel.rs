@@ -89,9 +89,7 @@ pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
             let [a, b, c, d] = [buffer[4], buffer[5], buffer[6], buffer[7]];
             let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
             let mut texts = buffer[TEXT..].split(|byte| *byte == 0);
-            let mut text = || {
-                texts.next().map(|text| String::from_utf8_lossy(text).into_owned())
-            };
+            let mut text = || texts.next().map(|text| String::from_utf8_lossy(text).into_owned());
             let call = text().unwrap_or_default();
             let detail = text().filter(|detail| !detail.is_empty());
             Ok(Some(Message::Failed { step, call, errno, detail }))

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat, mknodat, SFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat, mknodat};
 
 use super::{Done, Failure};
 
@@ -15,7 +15,8 @@ pub(super) fn copy(source: &OwnedFd, target: &OwnedFd) -> Done {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut folder =
         Dir::openat(source, c".", flags, Mode::empty()).map_err(Failure::of("openat"))?;
-    let entries: Vec<_> = folder.iter().collect::<Result<_, _>>().map_err(Failure::of("getdents"))?;
+    let entries: Vec<_> =
+        folder.iter().collect::<Result<_, _>>().map_err(Failure::of("getdents"))?;
     for entry in entries {
         let name = entry.file_name();
         if name != c"." && name != c".." {
@@ -26,7 +27,8 @@ pub(super) fn copy(source: &OwnedFd, target: &OwnedFd) -> Done {
 }
 
 fn copy_entry(source: &OwnedFd, target: &OwnedFd, name: &CStr, kind: Option<Type>) -> Done {
-    let stat = fstatat(source, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(Failure::of("fstatat"))?;
+    let stat =
+        fstatat(source, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(Failure::of("fstatat"))?;
     let mode = Mode::from_bits_truncate(stat.st_mode);
     match kind {
         Some(Type::Directory) => {
@@ -38,7 +40,8 @@ fn copy_entry(source: &OwnedFd, target: &OwnedFd, name: &CStr, kind: Option<Type
         }
         Some(Type::Symlink) => {
             let link = readlinkat(source, name).map_err(Failure::of("readlinkat"))?;
-            nix::unistd::symlinkat(link.as_os_str(), target, name).map_err(Failure::of("symlinkat"))?;
+            nix::unistd::symlinkat(link.as_os_str(), target, name)
+                .map_err(Failure::of("symlinkat"))?;
         }
         Some(Type::File) => copy_file(source, target, name, mode)?,
         _ => {
@@ -54,11 +57,9 @@ fn copy_file(source: &OwnedFd, target: &OwnedFd, name: &CStr, mode: Mode) -> Don
     let make = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let from = openat(source, name, read, Mode::empty()).map_err(Failure::of("openat"))?;
     let to = openat(target, name, make, mode).map_err(Failure::of("openat"))?;
-    std::io::copy(&mut std::fs::File::from(from), &mut std::fs::File::from(to))
-        .map(drop)
-        .map_err(|error| {
-            Failure::new("write", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-        })
+    std::io::copy(&mut std::fs::File::from(from), &mut std::fs::File::from(to)).map(drop).map_err(
+        |error| Failure::new("write", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
+    )
 }
 
 fn give(target: &OwnedFd, name: &CStr, stat: &FileStat, kind: Option<Type>) -> Done {

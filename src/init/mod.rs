@@ -127,19 +127,19 @@ impl<'plan> Child<'plan> {
             Step::JoinContainer { namespaces } => self.join_container(*namespaces),
             Step::NewSession => new_session(),
             Step::OomScoreAdj(value) => process::write_oom_score_adj(*value),
-            Step::Hostname(name) => nix::unistd::sethostname(std::ffi::OsStr::new(
-                &*name.to_string_lossy(),
-            ))
-            .map_err(Failure::of("sethostname")),
+            Step::Hostname(name) => {
+                nix::unistd::sethostname(std::ffi::OsStr::new(&*name.to_string_lossy()))
+                    .map_err(Failure::of("sethostname"))
+            }
             Step::Domainname(name) => {
                 privilege::set_domainname(name).map_err(Failure::of("setdomainname"))
             }
             Step::LoopbackUp => crate::sys::net::loopback_up().map_err(Failure::of("ioctl")),
             Step::Sysctl { path, value } => process::write_sysctl(path, value),
-            Step::Unshare { namespaces } => nix::sched::unshare(
-                nix::sched::CloneFlags::from_bits_retain(*namespaces),
-            )
-            .map_err(Failure::of("unshare")),
+            Step::Unshare { namespaces } => {
+                nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(*namespaces))
+                    .map_err(Failure::of("unshare"))
+            }
             Step::Hooks(point) => self.hooks(index, *point),
             Step::AwaitStart(signal) => self.await_start(index, *signal),
             Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),

@@ -43,18 +43,14 @@ impl Child<'_> {
             }
             Step::Device(device) => self.device(device),
             Step::Link { target, path } => self.link(target, path),
-            Step::MakeDir(path) => {
-                path::make_dir_in(self.root()?, path, FOLDER_MODE)
-                    .map(drop)
-                    .map_err(Failure::of("mkdirat"))
-            }
+            Step::MakeDir(path) => path::make_dir_in(self.root()?, path, FOLDER_MODE)
+                .map(drop)
+                .map_err(Failure::of("mkdirat")),
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Pivot => self.pivot(),
             Step::Chroot => self.chroot(),
-            Step::RootAttributes(attributes) => {
-                set_attributes(&open_path(c"/")?, attributes, None)
-            }
+            Step::RootAttributes(attributes) => set_attributes(&open_path(c"/")?, attributes, None),
             _ => Err(Failure::new("step", Errno::ENOSYS)),
         }
     }
@@ -176,13 +172,15 @@ impl Child<'_> {
             Some(cover) => cover,
             None => cover.insert(make()?),
         };
-        let cover = mount::clone_tree(cover.as_fd(), c"", false).map_err(Failure::of("open_tree"))?;
+        let cover =
+            mount::clone_tree(cover.as_fd(), c"", false).map_err(Failure::of("open_tree"))?;
         mount::attach(cover, target).map_err(Failure::of("move_mount"))
     }
 
     fn read_only(&self, path: &CStr) -> Done {
         let Some(target) = self.existing(path)? else { return Ok(()) };
-        let copy = mount::clone_tree(target.as_fd(), c"", true).map_err(Failure::of("open_tree"))?;
+        let copy =
+            mount::clone_tree(target.as_fd(), c"", true).map_err(Failure::of("open_tree"))?;
         let sealed = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
         set_attributes(&copy, &sealed, None)?;
         mount::attach(copy, target).map_err(Failure::of("move_mount"))
@@ -215,8 +213,7 @@ impl Child<'_> {
     }
 }
 
-const SLAVE: MountAttr =
-    MountAttr { set: 0, clear: 0, propagation: libc::MS_SLAVE, userns_fd: 0 };
+const SLAVE: MountAttr = MountAttr { set: 0, clear: 0, propagation: libc::MS_SLAVE, userns_fd: 0 };
 
 fn detach_propagation() -> Done {
     set_attributes(&open_path(c"/")?, &MountAttr::default(), Some(&SLAVE))
@@ -227,9 +224,7 @@ fn set_attributes(mount: &OwnedFd, one: &MountAttr, all: Option<&MountAttr>) -> 
         mount::set_attributes(mount, one, false).map_err(Failure::of("mount_setattr"))?;
     }
     match all {
-        Some(all) => {
-            mount::set_attributes(mount, all, true).map_err(Failure::of("mount_setattr"))
-        }
+        Some(all) => mount::set_attributes(mount, all, true).map_err(Failure::of("mount_setattr")),
         None => Ok(()),
     }
 }
@@ -239,11 +234,7 @@ fn new_filesystem(asked: &FilesystemMount) -> Result<OwnedFd, Failure> {
     // The kernel's own words on what was wrong lie in the context.
     let explained = |call| {
         let context = &context;
-        move |errno| Failure {
-            call,
-            errno,
-            detail: mount::fs_message(context).unwrap_or_default(),
-        }
+        move |errno| Failure { call, errno, detail: mount::fs_message(context).unwrap_or_default() }
     };
     mount::fsconfig(&context, c"source", Some(&asked.source)).map_err(explained("fsconfig"))?;
     for (key, value) in &asked.parameters {
@@ -291,7 +282,8 @@ fn is_same_device(folder: &OwnedFd, name: &CStr, asked: &DeviceNode) -> bool {
 
 fn empty_folder() -> Result<OwnedFd, Failure> {
     let context = mount::fsopen(c"tmpfs").map_err(Failure::of("fsopen"))?;
-    let parameters = [(c"source", c"tmpfs"), (c"size", c"0"), (c"nr_inodes", c"1"), (c"mode", c"755")];
+    let parameters =
+        [(c"source", c"tmpfs"), (c"size", c"0"), (c"nr_inodes", c"1"), (c"mode", c"755")];
     for (key, value) in parameters {
         mount::fsconfig(&context, key, Some(value)).map_err(Failure::of("fsconfig"))?;
     }

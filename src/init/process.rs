@@ -68,7 +68,8 @@ fn write_file(path: &CStr, bytes: &[u8]) -> Done {
 fn change_directory(directory: &CStr) -> Done {
     let root = super::open_path(c"/")?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let directory = path::open_in(root.as_fd(), directory, flags).map_err(Failure::of("openat2"))?;
+    let directory =
+        path::open_in(root.as_fd(), directory, flags).map_err(Failure::of("openat2"))?;
     nix::unistd::fchdir(directory).map_err(Failure::of("fchdir"))
 }
 

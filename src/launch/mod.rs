@@ -23,11 +23,11 @@ use crate::sys::{pidfd, socket};
 
 /// What a child is launched with.
 #[derive(Debug)]
-pub struct Launch<'a> {
+pub struct Launch<'a, 'b> {
     /// What it does.
     pub plan: &'a Plan,
     /// The cgroup that it is born in or enters.
-    pub cgroup: &'a Cgroup,
+    pub cgroup: &'b Cgroup,
     /// This process has one thread.
     pub proof: SingleThreaded,
     /// Make it a sibling of this process: the parent that both have waits for it.
@@ -53,7 +53,7 @@ pub struct Child<'a> {
     channel: OwnedFd,
 }
 
-impl<'a> Launch<'a> {
+impl<'a> Launch<'a, '_> {
     /// Clones the child, which starts on the plan at once.
     ///
     /// # Errors
@@ -86,8 +86,9 @@ impl<'a> Launch<'a> {
     /// What only the children of this process see: it does not enter these namespaces itself.
     fn prepare(&self) -> Result<()> {
         if let Some(container) = &self.container {
-            pidfd::setns(container, libc::CLONE_NEWPID)
-                .map_err(|errno| Error::call("setns", "into the container's pid namespace", errno))?;
+            pidfd::setns(container, libc::CLONE_NEWPID).map_err(|errno| {
+                Error::call("setns", "into the container's pid namespace", errno)
+            })?;
         }
         if let Some(path) = &self.plan.born.join_pid {
             let shown = path.to_string_lossy();
@@ -97,8 +98,8 @@ impl<'a> Launch<'a> {
                     .asked_by("$.linux.namespaces")
             };
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let namespace =
-                open(path.as_c_str(), flags, Mode::empty()).map_err(|errno| failed("open", errno))?;
+            let namespace = open(path.as_c_str(), flags, Mode::empty())
+                .map_err(|errno| failed("open", errno))?;
             pidfd::setns(namespace, libc::CLONE_NEWPID).map_err(|errno| failed("setns", errno))?;
         }
         if let Some(offsets) = &self.plan.born.time_offsets {
@@ -152,9 +153,7 @@ impl Child<'_> {
                         _ => return Ok(()),
                     }
                 }
-                Some(Message::Failed { step, call, errno, detail }) => {
-                    return Err(failed_step(self.plan, step, &call, errno, detail));
-                }
+                Some(failed @ Message::Failed { .. }) => return Err(explain(self.plan, failed)),
                 None => return Err(died(self.plan)),
             }
         }
@@ -213,11 +212,18 @@ impl Child<'_> {
 pub fn ran(plan: &Plan, channel: &OwnedFd) -> Result<()> {
     match init::receive(channel.as_fd()) {
         Ok(None) => Ok(()),
-        Ok(Some(Message::Failed { step, call, errno, detail })) => {
-            Err(failed_step(plan, step, &call, errno, detail))
-        }
-        Ok(Some(_)) => Err(Error::new(Kind::Other, "the container's init spoke out of turn")),
+        Ok(Some(message)) => Err(explain(plan, message)),
         Err(errno) => Err(Error::call("recvmsg", "from the container's init", errno)),
+    }
+}
+
+/// The error that a message of a failed init means.
+pub fn explain(plan: &Plan, message: Message) -> Error {
+    match message {
+        Message::Failed { step, call, errno, detail } => {
+            failed_step(plan, step, &call, errno, detail)
+        }
+        _ => Error::new(Kind::Other, "the container's init spoke out of turn"),
     }
 }
 

@@ -34,9 +34,10 @@ impl Compiler<'_> {
         let bind = self.facts.rootless || self.has(Namespace::User);
         let asked = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
         let overridden = |path: &CStr| {
-            asked.into_iter().flatten().any(|device| {
-                device.path().as_os_str().as_encoded_bytes() == path.to_bytes()
-            })
+            asked
+                .into_iter()
+                .flatten()
+                .any(|device| device.path().as_os_str().as_encoded_bytes() == path.to_bytes())
         };
         for (path, major, minor) in DEFAULT_DEVICES {
             if !overridden(path) {
@@ -60,7 +61,8 @@ impl Compiler<'_> {
 
     fn binds_dev(&self, spec: &Spec) -> bool {
         spec.mounts().iter().flatten().any(|mount| {
-            let on_dev = mount.destination().components().eq(std::path::Path::new("/dev").components());
+            let on_dev =
+                mount.destination().components().eq(std::path::Path::new("/dev").components());
             let bind = |option: &String| option == "bind" || option == "rbind";
             on_dev
                 && (mount.typ().as_deref() == Some("bind")

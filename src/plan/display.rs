@@ -172,7 +172,9 @@ impl Display for Step {
             Step::Hostname(name) => write!(f, "set hostname {}", Quoted(name)),
             Step::Domainname(name) => write!(f, "set domainname {}", Quoted(name)),
             Step::LoopbackUp => f.write_str("set loopback device up"),
-            Step::Sysctl { path, value } => write!(f, "write {} to {}", Quoted(value), Quoted(path)),
+            Step::Sysctl { path, value } => {
+                write!(f, "write {} to {}", Quoted(value), Quoted(path))
+            }
             Step::DetachPropagation => f.write_str("keep mounts from the host (rslave)"),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),

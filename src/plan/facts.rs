@@ -24,7 +24,9 @@ impl Facts {
         let own = privilege::capabilities()
             .map_err(|errno| Error::call("capget", "of this process", errno))?;
         let bounding = (0..64)
-            .map_while(|capability| privilege::in_bounding(capability).ok().map(|set| (capability, set)))
+            .map_while(|capability| {
+                privilege::in_bounding(capability).ok().map(|set| (capability, set))
+            })
             .filter(|(_, set)| *set)
             .fold(0, |bits, (capability, _)| bits | 1 << capability);
         Ok(Facts {

@@ -58,7 +58,11 @@ impl HookPrograms {
 
 fn programs(hooks: Option<&[Hook]>, kind: &str) -> Result<Vec<HookProgram>> {
     let hooks = hooks.unwrap_or_default();
-    hooks.iter().enumerate().map(|(index, hook)| program(hook, format!("$.hooks.{kind}[{index}]"))).collect()
+    hooks
+        .iter()
+        .enumerate()
+        .map(|(index, hook)| program(hook, format!("$.hooks.{kind}[{index}]")))
+        .collect()
 }
 
 fn program(hook: &Hook, asked_by: String) -> Result<HookProgram> {

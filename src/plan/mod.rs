@@ -225,14 +225,11 @@ impl<'a> Compiler<'a> {
         sorted.sort();
         for (key, value) in sorted {
             let at = format!("$.linux.sysctl[{key:?}]");
-            // Both spellings are in use; in the one with dots, a slash stands for a dot in a name.
-            let path = match (key.find('.'), key.find('/')) {
-                (Some(dot), slash) if slash.is_none_or(|slash| dot < slash) => {
-                    key.chars().map(|c| match c { '.' => '/', '/' => '.', c => c }).collect()
-                }
-                _ => key.clone(),
-            };
-            if Path::new(&path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+            let path = crate::spec::sysctl_path(key);
+            if Path::new(&path)
+                .components()
+                .any(|part| !matches!(part, std::path::Component::Normal(_)))
+            {
                 let message = "no name of a kernel parameter";
                 return Err(Error::spec(at, None, "config-linux.md#sysctl", message));
             }
@@ -278,7 +275,8 @@ impl<'a> Compiler<'a> {
         ];
         match needs.into_iter().find(|(_, given)| *given) {
             Some((at, _)) => {
-                let message = "needs a mount namespace: without one it would change the host's mounts";
+                let message =
+                    "needs a mount namespace: without one it would change the host's mounts";
                 Err(Error::spec(at, None, "config-linux.md#namespaces", message)
                     .hint("add {\"type\": \"mount\"} to $.linux.namespaces"))
             }

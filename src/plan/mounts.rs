@@ -78,8 +78,11 @@ impl Compiler<'_> {
         options: Options,
         json_path: &str,
     ) {
-        let mut parameters: Vec<(CString, Option<CString>)> =
-            options.superblock.iter().filter_map(|flag| Some((CString::new(*flag).ok()?, None))).collect();
+        let mut parameters: Vec<(CString, Option<CString>)> = options
+            .superblock
+            .iter()
+            .filter_map(|flag| Some((CString::new(*flag).ok()?, None)))
+            .collect();
         if options.copy_up {
             // The tmpfs is written before it is sealed: its read-only bit is the mount's alone.
             parameters.retain(|(key, _)| key.as_c_str() != c"ro");
@@ -151,7 +154,14 @@ impl Compiler<'_> {
         let points = self.cgroup.mount_points();
         if points.unified_only {
             let (fstype, source) = (c"cgroup2".to_owned(), c"cgroup".to_owned());
-            self.new_mount(fstype, source, target.clone(), Vec::new(), options.attributes, json_path);
+            self.new_mount(
+                fstype,
+                source,
+                target.clone(),
+                Vec::new(),
+                options.attributes,
+                json_path,
+            );
             return Ok(());
         }
         let read_only = options.attributes.set & attr::RDONLY;
@@ -216,15 +226,8 @@ impl Compiler<'_> {
         json_path: &str,
     ) {
         let (recursive, copy_up) = (None, false);
-        let mount = FilesystemMount {
-            fstype,
-            source,
-            target,
-            parameters,
-            attributes,
-            recursive,
-            copy_up,
-        };
+        let mount =
+            FilesystemMount { fstype, source, target, parameters, attributes, recursive, copy_up };
         self.push(Step::Mount(mount), json_path);
     }
 

@@ -73,8 +73,7 @@ impl Compiler<'_> {
             return Err(unsupported("$.linux.namespaces", "config-linux.md#namespaces", what));
         }
         // The cgroup namespace's root is the cgroup that its maker is in, so it is made later.
-        let at_birth =
-            self.new_namespaces & !libc::CLONE_NEWCGROUP & !Namespace::Time.flag();
+        let at_birth = self.new_namespaces & !libc::CLONE_NEWCGROUP & !Namespace::Time.flag();
         let mut born = Born { namespaces: at_birth, ..Born::default() };
         if joins_user {
             // What is born before the join would belong to the host's user namespace.

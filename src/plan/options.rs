@@ -50,8 +50,7 @@ impl Options {
             return Ok(());
         }
         if let Some((propagation, recursive)) = super::mounts::propagation(option) {
-            let attributes =
-                if recursive { &mut self.recursive } else { &mut self.attributes };
+            let attributes = if recursive { &mut self.recursive } else { &mut self.attributes };
             attributes.propagation = propagation;
             return Ok(());
         }
@@ -96,9 +95,7 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
         "diratime" => (0, attr::NODIRATIME),
         "noatime" => (attr::NOATIME, attr::ATIME_MASK),
         "strictatime" => (attr::STRICTATIME, attr::ATIME_MASK),
-        "relatime" | "atime" | "norelatime" | "nostrictatime" => {
-            (attr::RELATIME, attr::ATIME_MASK)
-        }
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => (attr::RELATIME, attr::ATIME_MASK),
         "nosymfollow" => (attr::NOSYMFOLLOW, 0),
         "symfollow" => (0, attr::NOSYMFOLLOW),
         _ => return None,

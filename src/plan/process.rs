@@ -184,7 +184,9 @@ fn refuse_unsupported(process: &Process) -> Result<()> {
         ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(unsupported(&format!("$.process.{name}"), section, "this property is")),
+        Some((name, _)) => {
+            Err(unsupported(&format!("$.process.{name}"), section, "this property is"))
+        }
         None => Ok(()),
     }
 }

@@ -98,6 +98,7 @@ pub enum HookPoint {
 
 /// One thing that the child does.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the fields are the arguments of the calls that the variants name")]
 pub enum Step {
     /// Wait until the parent has written the id maps: before, every id is the overflow id.
     AwaitIdMaps,

@@ -20,7 +20,7 @@ use oci_spec::runtime::Spec;
 
 pub use default::{Host, default_spec, default_spec_for};
 pub use parse::{MAX_SIZE, parse, parse_with_warnings};
-pub use validate::{sysctl_path, validate};
+pub use validate::{sysctl_path, validate, validate_process};
 
 use crate::Result;
 

@@ -7,10 +7,9 @@
 
 mod process;
 
-use std::ffi::OsStr;
-use std::io::{Read, Write};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -131,7 +130,7 @@ impl State {
     }
 }
 
-fn user_name(uid: u32) -> String {
+pub(crate) fn user_name(uid: u32) -> String {
     // Root's name needs no look-up, which would read /etc/passwd or ask a name service.
     match uid {
         0 => "root".to_owned(),
@@ -190,7 +189,8 @@ impl Root {
         let made = match mkdirat(AT_FDCWD, &path, mode) {
             Err(Errno::ENOENT) => {
                 std::fs::create_dir_all(&self.0).map_err(|error| {
-                    Error::io("mkdir", &self.0, &error).context("make the folder of containers' states")
+                    Error::io("mkdir", &self.0, &error)
+                        .context("make the folder of containers' states")
                 })?;
                 // Others must not see the containers' configs, nor reach their start sockets.
                 let _ = nix::sys::stat::fchmodat(
@@ -281,6 +281,11 @@ impl Folder {
         matches!(Flock::lock(copy, FlockArg::LockExclusiveNonblock), Err((_, Errno::EAGAIN)))
     }
 
+    /// Whether the folder has been removed since it was opened.
+    pub fn is_deleted(&self) -> bool {
+        nix::sys::stat::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -293,8 +298,9 @@ impl Folder {
 
     /// Writes the state: the old one stays whole until the new one is complete on disk.
     pub fn write(&self, state: &State) -> Result<()> {
-        let bytes = serde_json::to_vec(state)
-            .map_err(|error| Error::new(Kind::Other, format!("write state of {:?}: {error}", self.id)))?;
+        let bytes = serde_json::to_vec(state).map_err(|error| {
+            Error::new(Kind::Other, format!("write state of {:?}: {error}", self.id))
+        })?;
         let written = self.write_beside(&bytes);
         if written.is_err() {
             let _ = unlinkat(&self.fd, NEW_STATE, UnlinkatFlags::NoRemoveDir);
@@ -317,7 +323,8 @@ impl Folder {
     /// Reads the state; none where its creator died before it was written.
     pub fn read(&self) -> Result<Option<State>> {
         let path = self.path.join(STATE);
-        let file = match openat(&self.fd, STATE, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        let file = match openat(&self.fd, STATE, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        {
             Err(Errno::ENOENT) => return Ok(None),
             file => file.map_err(|errno| Error::path_call("open", &path, errno))?,
         };
@@ -326,8 +333,11 @@ impl Folder {
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io("read", &path, &error))?;
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::new(Kind::Other, format!("state of container {:?} in {path:?}: {error}", self.id))
-                .hint("delete the container with force")
+            Error::new(
+                Kind::Other,
+                format!("state of container {:?} in {path:?}: {error}", self.id),
+            )
+            .hint("delete the container with force")
         })
     }
 
@@ -343,7 +353,7 @@ impl Folder {
         if nix::sys::stat::fstatat(&self.fd, START_SOCKET, flags).is_ok() {
             return Status::Created;
         }
-        if state.cgroup.frozen() { Status::Paused } else { Status::Running }
+        if state.cgroup.frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
     }
 
     /// Takes a file out of the folder; one that is not there is as good.
@@ -369,17 +379,5 @@ impl Folder {
 impl AsFd for Folder {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl AsRef<OsStr> for Folder {
-    fn as_ref(&self) -> &OsStr {
-        self.path.as_os_str()
-    }
-}
-
-impl AsRawFd for Folder {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.fd.as_raw_fd()
     }
 }

@@ -93,3 +93,11 @@ pub fn accept(socket: impl AsFd) -> nix::Result<OwnedFd> {
         }
     }
 }
+
+/// Connects to a stream socket by path, as engines listen on.
+pub fn connect_stream(path: &std::path::Path) -> nix::Result<OwnedFd> {
+    use nix::sys::socket::{UnixAddr, connect, socket};
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}

@@ -16,7 +16,7 @@ mod version;
 use std::fmt::Display;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde::Serialize;
 
 pub use sysctl::sysctl_path;
@@ -50,6 +50,17 @@ pub fn validate(spec: &Spec) -> Result<Vec<Warning>> {
         }
         sysctl::validate(linux)?;
     }
+    Ok(warnings.0)
+}
+
+/// Checks a process that is to join a running container.
+///
+/// # Errors
+///
+/// As [`validate`].
+pub fn validate_process(process: &Process) -> Result<Vec<Warning>> {
+    let mut warnings = Warnings::default();
+    process::check(process, &mut warnings)?;
     Ok(warnings.0)
 }
 

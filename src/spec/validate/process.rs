@@ -9,6 +9,11 @@ use crate::Result;
 
 pub(super) fn validate(spec: &Spec, warnings: &mut Warnings) -> Result<()> {
     let Some(process) = spec.process() else { return Err(missing("$.process")) };
+    check(process, warnings)
+}
+
+/// The rules for any process, the container's own or one that joins it.
+pub(super) fn check(process: &Process, warnings: &mut Warnings) -> Result<()> {
     program(process)?;
     environment(process, warnings)?;
     console(process)?;

@@ -1,0 +1,150 @@
+//! The command line, spelled as runc spells it: argv → request → container.
+
+mod args;
+mod foreground;
+mod process;
+mod sealed;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Arguments, Command};
+use crate::container::{self, Config};
+use crate::error::{Error, Kind, Result};
+use crate::helper;
+use crate::plan::step::StartSignal;
+use crate::plan::{Facts, Plan, Situation};
+use crate::spec;
+use crate::state::Root;
+
+/// Runs the program. Its exit status is the container's for `run` and `exec`, else 0 or 1; 255
+/// where a container's program could not be run at all, as with runc.
+pub fn main() -> ExitCode {
+    let mut argv = std::env::args_os();
+    if argv.len() == 2 && argv.nth(1).is_some_and(|arg| arg == helper::LAUNCHER) {
+        return match helper::server::run() {
+            Ok(never) => match never {},
+            Err(error) => fail(&error, None, 1),
+        };
+    }
+    let arguments = Arguments::parse();
+    let runs_program = matches!(arguments.command, Command::Run(_) | Command::Exec(_));
+    let log = arguments.log.clone().map(|path| (path, arguments.log_format));
+    match carry_out(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error, log, if runs_program { 255 } else { 1 }),
+    }
+}
+
+/// Engines read the log, people standard error.
+fn fail(error: &Error, log: Option<(std::path::PathBuf, args::LogFormat)>, code: u8) -> ExitCode {
+    eprintln!("rscontainer: {error}");
+    if let Some((path, format)) = log {
+        if let Err(error) = write_log(&path, format, error) {
+            eprintln!("rscontainer: write log {path:?}: {error}");
+        }
+    }
+    ExitCode::from(code)
+}
+
+fn write_log(
+    path: &std::path::Path,
+    format: args::LogFormat,
+    error: &Error,
+) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    let time = container::now();
+    let line = match format {
+        args::LogFormat::Text => format!("time={time:?} level=error msg={:?}\n", error.to_string()),
+        args::LogFormat::Json => {
+            let message = error.to_string();
+            format!("{}\n", serde_json::json!({"level": "error", "msg": message, "time": time}))
+        }
+    };
+    log.write_all(line.as_bytes())
+}
+
+fn carry_out(arguments: Arguments) -> Result<u8> {
+    if arguments.systemd_cgroup {
+        return Err(Error::new(Kind::Other, "--systemd-cgroup is not supported yet")
+            .hint("leave it out: cgroups are then made in the cgroup file systems themselves"));
+    }
+    let root = || Root::new(arguments.root.as_deref());
+    match arguments.command {
+        Command::Create(create) => process::create(&root()?, create),
+        Command::Run(run) => process::run(&root()?, run),
+        Command::Exec(exec) => process::exec(&root()?, exec),
+        Command::Start { id } => container::start(&root()?, &id).map(done),
+        Command::State { id } => state(&root()?, &id).map(done),
+        Command::Kill { all, id, signal } => {
+            let signal = container::signal_number(&signal)?;
+            container::kill(&root()?, &id, signal, all).map(done)
+        }
+        Command::Delete { force, id } => container::delete(&root()?, &id, force).map(done),
+        Command::Pause { id } => container::pause(&root()?, &id).map(done),
+        Command::Resume { id } => container::resume(&root()?, &id).map(done),
+        Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
+        Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
+        Command::Explain { bundle } => explain(&bundle).map(done),
+    }
+}
+
+fn done((): ()) -> u8 {
+    0
+}
+
+/// Where standard output is a pipe that was closed, as `list | head` does, there is no more to say.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Strings and numbers: nothing that JSON has no form for.
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+fn state(root: &Root, id: &str) -> Result<()> {
+    let (state, _) = container::state(root, id)?;
+    print(&json(&state));
+    Ok(())
+}
+
+fn list(root: &Root, format: args::ListFormat, quiet: bool) -> Result<()> {
+    let rows = container::list(root)?;
+    match (quiet, format) {
+        (true, _) => rows.iter().for_each(|row| print(&row.id)),
+        (false, args::ListFormat::Json) => print(&json(&rows)),
+        (false, args::ListFormat::Table) => print(&table::containers(&rows)),
+    }
+    Ok(())
+}
+
+fn write_spec(bundle: &std::path::Path, rootless: bool) -> Result<()> {
+    use std::io::Write;
+    let path = bundle.join("config.json");
+    let text = format!("{}\n", json(&spec::default_spec(rootless)));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(Kind::AlreadyExists, format!("{path:?} exists already"))
+                .hint("remove it first, or name another bundle")
+        }
+        _ => Error::io("write", &path, &error),
+    })
+}
+
+fn explain(bundle: &std::path::Path) -> Result<()> {
+    let bundle = process::absolute(bundle)?;
+    let config = Config::read(&bundle)?;
+    config.warnings.iter().for_each(|warning| print(&format!("warning: {warning}")));
+    let situation =
+        Situation { id: "ID".to_owned(), bundle, start: StartSignal::Parent, keep_descriptors: 0 };
+    let plan = Plan::compile(&config.spec, &Facts::probe()?, &situation)?;
+    print(plan.to_string().trim_end());
+    Ok(())
+}

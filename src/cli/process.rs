@@ -1,0 +1,215 @@
+//! `create`, `run` and `exec`: the commands that clone.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+
+use super::args::{Common, Create, Exec, Run};
+use super::{foreground, sealed};
+use crate::container::{self, Config, Creation, Execution, Running};
+use crate::error::{Error, Kind, Result};
+use crate::helper::ProcessRequest;
+use crate::plan::Facts;
+use crate::plan::step::StartSignal;
+use crate::state::Root;
+use crate::sys::clone::SingleThreaded;
+use crate::sys::{pidfd, socket};
+
+/// A path from the root of the file system, without asking whether it is there.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io("getcwd", path, &error))
+}
+
+fn one_thread() -> Result<SingleThreaded> {
+    SingleThreaded::prove()
+        .ok_or_else(|| Error::new(Kind::Other, "the command line has more than one thread"))
+}
+
+pub(super) fn create(root: &Root, asked: Create) -> Result<u8> {
+    sealed::ensure()?;
+    let console = open_console(&asked.common)?;
+    let running = make(root, &asked, StartSignal::Socket, console.is_some())?;
+    hand_out(&asked.common, &running, console)
+        .inspect_err(|_| take_back(root, &asked.id))
+        .map(|()| 0)
+}
+
+pub(super) fn run(root: &Root, asked: Run) -> Result<u8> {
+    sealed::ensure()?;
+    let console = open_console(&asked.create.common)?;
+    // Blocked before there is a container, so that none is lost on its way to it.
+    let signals = (!asked.detach).then(foreground::Signals::block).transpose()?;
+    let running = make(root, &asked.create, StartSignal::Parent, asked.detach)?;
+    let id = &asked.create.id;
+    let joined = hand_out(&asked.create.common, &running, console).and_then(|()| match &signals {
+        Some(signals) => foreground::attend(&running, signals),
+        None => Ok(0),
+    });
+    if asked.detach && joined.is_ok() || asked.keep {
+        return joined;
+    }
+    let deleted = container::delete(root, id, true);
+    joined.and_then(|code| deleted.map(|()| code))
+}
+
+fn take_back(root: &Root, id: &str) {
+    // The error that led here is the one to report.
+    let _ = container::delete(root, id, true);
+}
+
+fn make(root: &Root, asked: &Create, start: StartSignal, needs_console: bool) -> Result<Running> {
+    let bundle = absolute(&asked.bundle)?;
+    let config = Config::read(&bundle)?;
+    config.warnings.iter().for_each(|warning| crate::warn(warning));
+    let terminal = config.spec.process().as_ref().and_then(Process::terminal) == Some(true);
+    let console = asked.common.console_socket.is_some();
+    if terminal && needs_console && !console {
+        return Err(no_console("$.process.terminal"));
+    }
+    if !terminal && console {
+        return Err(Error::new(Kind::Other, "a console socket is of no use without a terminal")
+            .hint("set $.process.terminal, or leave --console-socket out"));
+    }
+    container::create(Creation {
+        root,
+        id: &asked.id,
+        bundle: &bundle,
+        config,
+        start,
+        stdio: None,
+        keep_descriptors: asked.common.preserve_fds.into(),
+        facts: &Facts::probe()?,
+        proof: one_thread()?,
+        announce: None,
+    })
+}
+
+fn no_console(at: &str) -> Error {
+    Error::new(Kind::Other, "a terminal needs someone to hold its other end")
+        .asked_by(at)
+        .hint("pass --console-socket, or run in the foreground")
+}
+
+pub(super) fn exec(root: &Root, asked: Exec) -> Result<u8> {
+    sealed::ensure()?;
+    let console = open_console(&asked.common)?;
+    if asked.tty && asked.detach && console.is_none() {
+        return Err(no_console("--tty"));
+    }
+    let signals = (!asked.detach).then(foreground::Signals::block).transpose()?;
+    let running = container::exec(Execution {
+        root,
+        id: &asked.id,
+        process: &|spec| process(&asked, spec),
+        stdio: None,
+        keep_descriptors: asked.common.preserve_fds.into(),
+        facts: &Facts::probe()?,
+        proof: one_thread()?,
+        announce: None,
+    })?;
+    hand_out(&asked.common, &running, console)?;
+    match &signals {
+        Some(signals) => foreground::attend(&running, signals),
+        None => Ok(0),
+    }
+}
+
+fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
+    if let Some(file) = &asked.process {
+        let text = std::fs::read(file).map_err(|error| Error::io("read", file, &error))?;
+        let mut process: Process = serde_json::from_slice(&text).map_err(|error| {
+            Error::new(Kind::Spec, format!("the process in {file:?} is not valid: {error}"))
+        })?;
+        if asked.tty {
+            process.set_terminal(Some(true));
+        }
+        crate::spec::validate_process(&process)?;
+        return Ok(process);
+    }
+    if asked.command.is_empty() {
+        return Err(Error::new(Kind::Other, "exec needs a program to run")
+            .hint("name it after the container, or give --process"));
+    }
+    if let Some(capability) = asked.cap.first() {
+        return Err(Error::new(Kind::Other, format!("--cap {capability} is not supported yet"))
+            .hint("give the whole process with --process"));
+    }
+    let mut env =
+        spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
+    env.extend(asked.env.iter().cloned());
+    let request = ProcessRequest {
+        args: asked.command.clone(),
+        env: Some(env),
+        cwd: asked.cwd.clone(),
+        user: asked.user.as_deref().map(user).transpose()?,
+        terminal: asked.tty,
+    };
+    let mut process = request.over(spec)?;
+    if asked.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if !asked.additional_gids.is_empty() {
+        let mut user = process.user().clone();
+        user.set_additional_gids(Some(asked.additional_gids.clone()));
+        process.set_user(user);
+    }
+    Ok(process)
+}
+
+fn user(text: &str) -> Result<(u32, Option<u32>)> {
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid)),
+        None => (text, None),
+    };
+    let number = |text: &str| {
+        text.parse().map_err(|_| {
+            Error::new(Kind::Other, format!("{text:?} is no user or group number"))
+                .hint("give --user as UID or UID:GID")
+        })
+    };
+    Ok((number(uid)?, gid.map(number).transpose()?))
+}
+
+/// Connected before anything is made, for it is the likeliest to fail.
+fn open_console(common: &Common) -> Result<Option<OwnedFd>> {
+    common.console_socket.as_deref().map(connect).transpose()
+}
+
+fn connect(path: &Path) -> Result<OwnedFd> {
+    socket::connect_stream(path).map_err(|errno| Error::path_call("connect", path, errno))
+}
+
+/// Gives the engine what it asked for: terminal, pidfd, number.
+fn hand_out(common: &Common, running: &Running, console: Option<OwnedFd>) -> Result<()> {
+    if let (Some(socket), Some(terminal)) = (console, &running.terminal) {
+        // The name goes along because runc sends one.
+        socket::send(&socket, b"/dev/ptmx", &[terminal.as_fd()])
+            .map_err(|errno| Error::call("sendmsg", "of the terminal", errno))?;
+    }
+    if let Some(path) = &common.pidfd_socket {
+        socket::send(connect(path)?, b"pidfd", &[running.pidfd.as_fd()])
+            .map_err(|errno| Error::call("sendmsg", "of the pidfd", errno))?;
+    }
+    match &common.pid_file {
+        Some(path) => write_pid_file(path, running.pid.as_raw()),
+        None => Ok(()),
+    }
+}
+
+/// Whole or not at all: an engine may be waiting for the file to appear.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let beside = path.with_file_name(name);
+    std::fs::write(&beside, pid.to_string())
+        .and_then(|()| std::fs::rename(&beside, path))
+        .map_err(|error| Error::io("write", path, &error))
+}
+
+/// Waits for a process of ours.
+pub(super) fn reap(running: &Running) -> Result<u8> {
+    let status = pidfd::reap(&running.pidfd, true)
+        .map_err(|errno| Error::call("waitid", running.pid, errno))?;
+    Ok(status.map_or(255, |status| status.shell_code() as u8))
+}

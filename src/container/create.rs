@@ -1,0 +1,262 @@
+//! create, and create with start in one: `run`.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+
+use super::Config;
+use crate::error::{Error, Kind, Result};
+use crate::hooks;
+use crate::launch::{Child, Duties, Launch};
+use crate::plan::step::{HookPoint, StartSignal};
+use crate::plan::{Facts, Plan, Situation};
+use crate::state::{Folder, ProcessId, Root, START_SOCKET, State, Status};
+use crate::sys::clone::SingleThreaded;
+use crate::sys::socket;
+
+/// What a container is created from.
+pub struct Creation<'a> {
+    /// Where its state goes.
+    pub root: &'a Root,
+    /// Its name.
+    pub id: &'a str,
+    /// The bundle's folder, absolute.
+    pub bundle: &'a Path,
+    /// The config, validated.
+    pub config: Config,
+    /// Start at once, or wait for `start`.
+    pub start: StartSignal,
+    /// Standard streams; none for this process's own.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// Descriptors from 3 on that the program inherits.
+    pub keep_descriptors: i32,
+    /// The host.
+    pub facts: &'a Facts,
+    /// This process has one thread.
+    pub proof: SingleThreaded,
+    /// Who is told of the child as soon as there is one; it is then born as a sibling.
+    pub announce: Option<&'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>>,
+}
+
+/// A process in a container, as its launcher sees it.
+#[derive(Debug)]
+pub struct Running {
+    /// Its number on the host.
+    pub pid: Pid,
+    /// Refers to it for good.
+    pub pidfd: OwnedFd,
+    /// The caller's end of its terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Creates a container; with [`StartSignal::Parent`], starts it too.
+///
+/// # Errors
+/// The config is not valid or cannot be had on this host; the id is taken; a step failed. Nothing
+/// of the container is left then.
+pub fn create(creation: Creation<'_>) -> Result<Running> {
+    let situation = Situation {
+        id: creation.id.to_owned(),
+        bundle: creation.bundle.to_owned(),
+        start: creation.start,
+        keep_descriptors: creation.keep_descriptors,
+    };
+    let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
+    check_rootfs(&creation.config.spec, creation.bundle)?;
+    let folder = creation.root.reserve(creation.id)?;
+    let mut making = Making { plan: &plan, folder: Some(folder), state: None, child: None };
+    match making.carry_out(creation) {
+        Ok(running) => Ok(running),
+        Err(error) => {
+            making.undo();
+            Err(error)
+        }
+    }
+}
+
+/// A container half made, and how to take it back.
+struct Making<'a> {
+    plan: &'a Plan,
+    folder: Option<Folder>,
+    state: Option<State>,
+    child: Option<Child<'a>>,
+}
+
+impl<'a> Making<'a> {
+    fn carry_out(&mut self, creation: Creation<'_>) -> Result<Running> {
+        let Some(folder) = self.folder.as_ref() else { return Err(taken()) };
+        let start = creation.start;
+        let start_socket = match start {
+            StartSignal::Socket => Some(listen(folder)?),
+            StartSignal::Parent => None,
+        };
+        // What exists from here on is on record first: whoever finds the record after this process
+        // was killed can take it all away.
+        let state = self.state.insert(new_state(&creation, self.plan));
+        folder.write(state)?;
+        state.cgroup = self.plan.cgroup.make()?;
+        let plan = self.plan;
+        let launch = Launch {
+            plan,
+            cgroup: &state.cgroup,
+            proof: creation.proof,
+            sibling: creation.announce.is_some(),
+            start_socket,
+            stdio: creation.stdio,
+            container: None,
+        };
+        let child = self.child.insert(launch.clone()?);
+        if let Some(announce) = creation.announce {
+            announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
+        }
+        state.init = ProcessId::of(child.pid).map_err(|errno| {
+            Error::path_call("read", format!("/proc/{}/stat", child.pid), errno)
+        })?;
+        folder.write(state)?;
+        child.attend(&mut Parent { plan: self.plan, state })?;
+        if start == StartSignal::Parent {
+            child.go(&state.to_oci_json(Status::Created))?;
+            poststart(state);
+        }
+        let Some(child) = self.child.take() else { return Err(taken()) };
+        let Child { pid, pidfd, terminal, .. } = child;
+        Ok(Running { pid, pidfd, terminal })
+    }
+
+    /// Nothing is left of a container that could not be made.
+    fn undo(&mut self) {
+        if let Some(child) = self.child.take() {
+            child.kill();
+        }
+        // The error that led here is the one to report.
+        if let Some(state) = self.state.take() {
+            let _ = state.cgroup.delete();
+        }
+        if let Some(folder) = self.folder.take() {
+            let _ = folder.remove();
+        }
+    }
+}
+
+fn taken() -> Error {
+    Error::new(Kind::Other, "the container's making is over")
+}
+
+/// poststart hooks; a failing one is reported, and the container runs on (runtime.md#lifecycle).
+pub(super) fn poststart(state: &State) {
+    if !state.hooks.poststart.is_empty() {
+        if let Err(error) = hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running))
+        {
+            crate::warn(&error.to_string());
+        }
+    }
+}
+
+struct Parent<'a> {
+    plan: &'a Plan,
+    state: &'a State,
+}
+
+impl Duties for Parent<'_> {
+    fn limit(&mut self) -> Result<()> {
+        self.plan.cgroup.limit(&self.state.cgroup)
+    }
+
+    fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {
+        let state = self.state.to_oci_json(Status::Creating);
+        if point == HookPoint::CreateRuntime {
+            hooks::run(&self.plan.hooks.create_runtime, &state)?;
+        }
+        Ok(state)
+    }
+}
+
+fn listen(folder: &Folder) -> Result<OwnedFd> {
+    socket::listen_in(folder, START_SOCKET)
+        .map_err(|errno| Error::path_call("bind", folder.path().join(START_SOCKET), errno))
+}
+
+fn new_state(creation: &Creation<'_>, plan: &Plan) -> State {
+    let spec = &creation.config.spec;
+    State {
+        oci_version: spec.version().clone(),
+        id: creation.id.to_owned(),
+        init: ProcessId { pid: 0, start_time: 0 },
+        bundle: creation.bundle.to_owned(),
+        rootfs: rootfs(spec, creation.bundle),
+        created: now(),
+        owner: nix::unistd::geteuid().as_raw(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        cgroup: plan.cgroup.intended(),
+        hooks: plan.hooks.clone(),
+        config: creation.config.raw.clone(),
+    }
+}
+
+fn rootfs(spec: &Spec, bundle: &Path) -> PathBuf {
+    spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default()
+}
+
+/// Seen before anything is made, for the two mistakes that people make most.
+fn check_rootfs(spec: &Spec, bundle: &Path) -> Result<()> {
+    let rootfs = rootfs(spec, bundle);
+    let problem = |message: &str, hint: &str| {
+        let value = Some(format!("{rootfs:?}"));
+        Err(Error::spec("$.root.path", value, "config.md#root", message).hint(hint))
+    };
+    match std::fs::metadata(&rootfs) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => problem("the rootfs is not a folder", "unpack the archive into a folder first"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => problem(
+            "there is no such rootfs",
+            "unpack an image's file system there, or point $.root.path at one",
+        ),
+        Err(error) => Err(Error::io("stat", &rootfs, &error).asked_by("$.root.path")),
+    }
+}
+
+/// Now as RFC 3339 in UTC, to the nanosecond as runc has it.
+pub(crate) fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    let (second, nanos) = (second % 60, now.subsec_nanos());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// The Gregorian date of a day after 1970-01-01, counted in years that begin in March, so that the
+/// leap day is the last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    const FROM_YEAR_0: u64 = 719_468;
+    let days = days + FROM_YEAR_0;
+    let era = days / DAYS_IN_400_YEARS;
+    let day = days % DAYS_IN_400_YEARS;
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let in_month = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + carry, month, in_month)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::civil;
+
+    #[test]
+    fn days_have_dates() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(20_780), (2026, 11, 23));
+    }
+}

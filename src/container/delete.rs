@@ -1,0 +1,90 @@
+//! delete: everything that was made for a container is taken away.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Held;
+use crate::error::{Error, Kind, Result};
+use crate::hooks;
+use crate::state::{Folder, Root, State, Status, pidfd_of};
+use crate::sys::pidfd;
+
+/// How long a killed container may take to end: its init waits for the kernel to end the rest.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes a stopped container, or one that is created and not started; with `force`, any.
+///
+/// # Errors
+/// No such container, unless `force`; it runs, unless `force`; what was made for it cannot be
+/// taken away.
+pub fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
+    let folder = match root.find(id) {
+        Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+        folder => folder?.locked()?,
+    };
+    // Another verb may have deleted it while this one waited for the lock.
+    if folder.is_deleted() {
+        let message = format!("no container {id:?} in {:?}: it was deleted just now", root.path());
+        return if force { Ok(()) } else { Err(Error::new(Kind::NotFound, message)) };
+    }
+    let state = match folder.read() {
+        // Nothing is known of what it had: its folder is all that can be taken away.
+        Err(_) if force => None,
+        state => state?,
+    };
+    let status = folder.status(state.as_ref());
+    let Some(state) = state else { return folder.remove() };
+    let held = Held { folder, state, status };
+    if !force {
+        held.expect("delete", &[Status::Stopped, Status::Created])?;
+    }
+    if held.status != Status::Stopped {
+        end(&held)?;
+    }
+    take_away(held.folder, &held.state)
+}
+
+/// Kills the init and, where it does not take them with it, all others.
+fn end(held: &Held) -> Result<()> {
+    let Ok(init) = pidfd_of(held.state.init) else { return Ok(()) };
+    // Gone already is as good.
+    let _ = pidfd::send_signal(&init, libc::SIGKILL);
+    if held.status == Status::Paused {
+        held.state.cgroup.thaw()?;
+    }
+    let until = Instant::now() + PATIENCE;
+    let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) => {
+                let id = held.folder.id();
+                let message = format!("container {id:?} does not end, {PATIENCE:?} after SIGKILL");
+                return Err(Error::new(Kind::Other, message)
+                    .hint("a process of it may wait for a device or a network file system"));
+            }
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(Error::call("poll", "on the container's init", errno)),
+        }
+    }
+}
+
+fn take_away(folder: Folder, state: &State) -> Result<()> {
+    // Without a pid namespace of its own the init leaves processes behind.
+    if !state.cgroup.directories().is_empty() {
+        state.cgroup.kill(libc::SIGKILL)?;
+    }
+    state.cgroup.delete()?;
+    // The container is gone whatever these do: a failing one is reported and the others run
+    // (runtime.md#lifecycle, step 13).
+    for hook in &state.hooks.poststop {
+        let state = state.to_oci_json(Status::Stopped);
+        if let Err(error) = hooks::run(std::slice::from_ref(hook), &state) {
+            crate::warn(&error.to_string());
+        }
+    }
+    folder.remove()
+}

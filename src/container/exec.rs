@@ -1,0 +1,93 @@
+//! exec: a further process in a running container.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::unistd::Pid;
+use oci_spec::runtime::{Process, Spec};
+
+use super::{Held, Running};
+use crate::error::{Error, Kind, Result};
+use crate::launch::{Duties, Launch};
+use crate::plan::step::{HookPoint, StartSignal};
+use crate::plan::{Facts, Plan, Situation};
+use crate::state::{Root, Status, pidfd_of};
+use crate::sys::clone::SingleThreaded;
+
+/// What is run in which container.
+pub struct Execution<'a> {
+    /// Where the containers' states are.
+    pub root: &'a Root,
+    /// The container.
+    pub id: &'a str,
+    /// Makes the process out of that of the config.
+    pub process: &'a dyn Fn(&Spec) -> Result<Process>,
+    /// Standard streams; none for this process's own.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// Descriptors from 3 on that the program inherits.
+    pub keep_descriptors: i32,
+    /// The host.
+    pub facts: &'a Facts,
+    /// This process has one thread.
+    pub proof: SingleThreaded,
+    /// Who is told of the child as soon as there is one; it is then born as a sibling.
+    pub announce: Option<&'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>>,
+}
+
+/// Runs a program in a container; returns when it runs.
+///
+/// # Errors
+/// The container is neither running nor created, or a step failed.
+pub fn exec(execution: Execution<'_>) -> Result<Running> {
+    // Not locked: processes may come in side by side, and who deletes the container kills them.
+    let held = Held::peek(execution.root, execution.id)?;
+    held.expect("exec in", &[Status::Running, Status::Created])?;
+    let spec = crate::spec::parse(held.state.config.get().as_bytes())?;
+    let process = (execution.process)(&spec)?;
+    let situation = Situation {
+        id: execution.id.to_owned(),
+        bundle: held.state.bundle.clone(),
+        start: StartSignal::Parent,
+        keep_descriptors: execution.keep_descriptors,
+    };
+    let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
+    let init = pidfd_of(held.state.init).map_err(|errno| {
+        Error::call("pidfd_open", held.state.init.pid, errno)
+            .context(format_args!("container {:?} has just ended", execution.id))
+            .with_kind(Kind::State)
+    })?;
+    let mut cgroup = held.state.cgroup;
+    cgroup.open_unified()?;
+    let launch = Launch {
+        plan: &plan,
+        cgroup: &cgroup,
+        proof: execution.proof,
+        sibling: execution.announce.is_some(),
+        start_socket: None,
+        stdio: execution.stdio,
+        container: Some(init),
+    };
+    let mut child = launch.clone()?;
+    if let Some(announce) = execution.announce {
+        announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
+    }
+    match child.attend(&mut Nothing).and_then(|()| child.go(&[])) {
+        Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
+        Err(error) => {
+            child.kill();
+            Err(error)
+        }
+    }
+}
+
+/// An exec has no limits of its own and no hooks.
+struct Nothing;
+
+impl Duties for Nothing {
+    fn limit(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+}

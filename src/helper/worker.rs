@@ -1,0 +1,172 @@
+//! A worker: serves one request by the code that the command line runs, and ends.
+//!
+//! Its working directory, umask and limits become the request's, and end with
+//! it. What a request breaks, it breaks here.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::request::{self, Reply, Request, Verb};
+use super::server::Claim;
+use crate::container::{self, Config, Creation, Execution, Running};
+use crate::error::{Error, Kind, Result};
+use crate::plan::Facts;
+use crate::plan::step::StartSignal;
+use crate::state::Root;
+use crate::sys::clone::{SingleThreaded, exit_now};
+use crate::sys::{pidfd, privilege, socket};
+
+/// Waits for a request on `requests`, serves it, ends.
+pub(super) fn run(
+    requests: &OwnedFd,
+    launcher: &OwnedFd,
+    facts: &Facts,
+    proof: SingleThreaded,
+) -> ! {
+    let _ = privilege::set_name(c"rsc:[worker]");
+    if let Some(caller) = next_request(requests, launcher) {
+        // With the launcher gone there is nobody to fork the next spare, and this request is served
+        // all the same.
+        let _ = socket::send(launcher, b"busy", &[]);
+        Serving { caller, launcher, facts, proof }.serve();
+    }
+    exit_now(0)
+}
+
+/// The socket of the next request; none when launcher or caller are gone.
+fn next_request(requests: &OwnedFd, launcher: &OwnedFd) -> Option<OwnedFd> {
+    let mut fds = [
+        PollFd::new(requests.as_fd(), PollFlags::POLLIN),
+        PollFd::new(launcher.as_fd(), PollFlags::empty()),
+    ];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return None,
+            Ok(_) => {}
+        }
+        if fds[1].revents().is_some_and(|events| !events.is_empty()) {
+            return None;
+        }
+        match socket::receive(requests, &mut [0; 64]) {
+            Err(Errno::EINTR) => {}
+            received => return received.ok()??.1.pop(),
+        }
+    }
+}
+
+struct Serving<'a> {
+    caller: OwnedFd,
+    launcher: &'a OwnedFd,
+    facts: &'a Facts,
+    proof: SingleThreaded,
+}
+
+impl Serving<'_> {
+    fn serve(&self) {
+        let received = request::receive(&self.caller, || Ok(()));
+        let Ok(Some((text, fds))) = received else { return };
+        let request = match serde_json::from_slice::<Request>(&text) {
+            Ok(request) => request,
+            Err(error) => {
+                let error = Error::new(Kind::Other, format!("read a request: {error}"));
+                return self.reply(&Err(error), &[]);
+            }
+        };
+        request.ambient.assume();
+        let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&request, fds)));
+        let served = served.unwrap_or_else(|_| {
+            Err(Error::new(Kind::Other, "the runtime panicked while it served this request"))
+        });
+        match served {
+            Err(error) => self.reply(&Err(error), &[]),
+            Ok(running) => {
+                let mut fds = vec![running.pidfd.as_fd()];
+                fds.extend(running.terminal.as_ref().map(AsFd::as_fd));
+                self.reply(&Ok(running.pid.as_raw()), &fds);
+                if !self.is_kept() {
+                    self.take_back(&request, &running);
+                }
+            }
+        }
+    }
+
+    fn reply(&self, reply: &Reply, fds: &[BorrowedFd<'_>]) {
+        let text = serde_json::to_vec(reply).unwrap_or_default();
+        // A caller that is gone is noticed right after.
+        let _ = request::send(&self.caller, &text, fds);
+    }
+
+    /// Whether the caller has what was sent: it may have given up while it waited.
+    fn is_kept(&self) -> bool {
+        loop {
+            match socket::receive(&self.caller, &mut [0; 64]) {
+                Err(Errno::EINTR) => {}
+                received => return matches!(received, Ok(Some(_))),
+            }
+        }
+    }
+
+    fn take_back(&self, request: &Request, running: &Running) {
+        let _ = pidfd::send_signal(&running.pidfd, libc::SIGKILL);
+        if let Verb::Create { .. } = request.verb {
+            let root = Root::new(Some(&request.root));
+            // Whatever cannot be taken away stays on record for a later delete.
+            let _ = root.and_then(|root| container::delete(&root, &request.id, true));
+        }
+    }
+
+    fn carry_out(&self, request: &Request, fds: Vec<OwnedFd>) -> Result<Running> {
+        let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(fds)
+            .map_err(|_| Error::new(Kind::Other, "a request comes with four descriptors"))?;
+        let root = Root::new(Some(&request.root))?;
+        let stdio = Some([stdin, stdout, stderr]);
+        let container = match request.verb {
+            Verb::Create { .. } => Some((request.root.clone(), request.id.clone())),
+            Verb::Exec(_) => None,
+        };
+        let claim = Claim { container, attached: request.attached };
+        let mut announce = |_: Pid, process: BorrowedFd<'_>| {
+            let claim = serde_json::to_vec(&claim).unwrap_or_default();
+            // Without a launcher the container is not reaped by us, and lives all the same.
+            let _ = socket::send(self.launcher, &claim, &[process, status.as_fd()]);
+            Ok(())
+        };
+        match &request.verb {
+            Verb::Create { bundle, config, start, args, terminal } => {
+                let mut config = match config {
+                    Some(config) => Config::parse(config.get().as_bytes().to_vec())?,
+                    None => Config::read(bundle)?,
+                };
+                config.override_process(args.as_ref(), *terminal);
+                let start = if *start { StartSignal::Parent } else { StartSignal::Socket };
+                container::create(Creation {
+                    root: &root,
+                    id: &request.id,
+                    bundle,
+                    config,
+                    start,
+                    stdio,
+                    keep_descriptors: 0,
+                    facts: self.facts,
+                    proof: self.proof,
+                    announce: Some(&mut announce),
+                })
+            }
+            Verb::Exec(process) => container::exec(Execution {
+                root: &root,
+                id: &request.id,
+                process: &|spec| process.over(spec),
+                stdio,
+                keep_descriptors: 0,
+                facts: self.facts,
+                proof: self.proof,
+                announce: Some(&mut announce),
+            }),
+        }
+    }
+}
