@@ -1,5 +1,6 @@
 //! Making a planned cgroup: directories, then limits; joining is the launcher's to time.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -71,10 +72,10 @@ impl CgroupPlan {
 
 impl Cgroup {
     /// Takes back a making that failed: what was there before stays.
-    fn unmake(mut self) {
-        self.directories.retain(|directory| directory.made);
-        // The failure that led here is the one to report.
-        let _ = self.delete();
+    fn unmake(&self) {
+        for directory in &self.directories {
+            directory.unmake();
+        }
     }
 
     /// A directory that was there already must be empty and thawed, or two containers would
@@ -102,33 +103,35 @@ impl Cgroup {
 
 impl Group {
     fn make(&self) -> Result<Directory> {
-        let mount_point = &self.hierarchy.mount_point;
-        if self.hierarchy.version == Version::Two && !self.hierarchy.controllers.is_empty() {
-            self.make_parents(self.parent())?;
-            self.delegate()?;
-        }
-        let path = self.directory();
-        let made = self.make_leaf(&path)?;
-        let handle = Directory::open(&path).map_err(|errno| Error::path_call("open", &path, errno));
+        let (mount_point, path) = (&self.hierarchy.mount_point, self.directory());
         let floor = mount_point.join(&self.floor);
-        let parents = path.ancestors().skip(1).take_while(|parent| **parent != floor);
-        let directory = Directory {
+        let own = |parent: &&Path| **parent != floor && *parent != mount_point;
+        let mut directory = Directory {
             version: self.hierarchy.version,
             controllers: self.hierarchy.controllers.clone(),
-            made,
-            parents: parents
-                .take_while(|parent| *parent != mount_point)
-                .map(Path::to_owned)
-                .collect(),
-            handle: Some(handle?),
+            made: false,
+            parents: path.ancestors().skip(1).take_while(own).map(Path::to_owned).collect(),
+            handle: None,
             path,
         };
-        match self.inherit_cpuset(&directory) {
+        match self.make_ready(&mut directory) {
             Ok(()) => Ok(directory),
             Err(error) => {
                 Cgroup { directories: vec![directory] }.unmake();
                 Err(error)
             }
+        }
+    }
+
+    /// What is above is seen to last, for once the directory is there nobody removes its parents.
+    fn make_ready(&self, directory: &mut Directory) -> Result<()> {
+        directory.made = self.make_leaf(&directory.path)?;
+        let handle = Directory::open(&directory.path);
+        directory.handle =
+            Some(handle.map_err(|errno| Error::path_call("open", &directory.path, errno))?);
+        match directory.version {
+            Version::One => self.inherit_cpuset(directory),
+            Version::Two => self.delegate(),
         }
     }
 
@@ -165,7 +168,7 @@ impl Group {
 
     /// A new cpuset of version 1 is empty and takes no process until it is filled in.
     fn inherit_cpuset(&self, directory: &Directory) -> Result<()> {
-        if directory.version == Version::Two || !directory.has("cpuset") {
+        if !directory.has("cpuset") {
             return Ok(());
         }
         for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -182,6 +185,9 @@ impl Group {
     fn delegate(&self) -> Result<()> {
         let mount_point = &self.hierarchy.mount_point;
         let parent = mount_point.join(self.parent());
+        if self.hierarchy.controllers.is_empty() {
+            return Ok(());
+        }
         // A parent that hands all of them on was given them by its own.
         if self.missing_in(&parent).is_empty() {
             return Ok(());
@@ -312,25 +318,26 @@ fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errn
     }
 }
 
-/// Attaches a program in the stead of those on a cgroup that was there before.
+/// Attaches a program in the stead of those that are there.
 fn attach(program: &[bpf::Instruction], directory: &Directory) -> Result<()> {
     let failed = |command: &str, errno| {
         Error::call("bpf", format!("{command} on {:?}", directory.path.display()), errno)
     };
-    let Some(cgroup) = &directory.handle else {
-        return Err(failed("BPF_PROG_ATTACH", Errno::EBADF));
+    let opened;
+    let cgroup = match &directory.handle {
+        Some(handle) => handle.as_fd(),
+        None => {
+            opened = Directory::open(&directory.path).map_err(|errno| failed("open", errno))?;
+            opened.as_fd()
+        }
     };
     let loaded = bpf::load_device_program(program).map_err(|errno| {
         failed("BPF_PROG_LOAD", errno).hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
     })?;
-    let failed_query = |errno| failed("BPF_PROG_QUERY", errno);
-    let before = match directory.made {
-        true => Vec::new(),
-        false => bpf::device_programs(cgroup).map_err(failed_query)?,
-    };
+    let before = bpf::device_programs(cgroup).map_err(|errno| failed("BPF_PROG_QUERY", errno))?;
     // One is exchanged in one step, so that no moment is without a rule. Of several, the others
     // go after the new one is there: all of them have to agree to an access.
-    let replaced = before.first().map(std::os::fd::AsFd::as_fd);
+    let replaced = before.first().map(AsFd::as_fd);
     bpf::attach_device_program(cgroup, &loaded, replaced)
         .map_err(|errno| failed("BPF_PROG_ATTACH", errno))?;
     before.iter().skip(1).try_for_each(|program| {

@@ -220,4 +220,4 @@ fn octal(digits: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 #[path = "hierarchies_tests.rs"]
-mod tests;
+pub(super) mod tests;

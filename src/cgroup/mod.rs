@@ -29,6 +29,9 @@ mod resources;
 mod v1;
 mod v2;
 
+#[cfg(test)]
+mod host_tests;
+
 pub use group::{Cgroup, Directory};
 pub use hierarchies::{Hierarchies, Hierarchy, Layout, Version};
 pub use mounts::{CgroupMount, CgroupMounts};
