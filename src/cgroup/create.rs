@@ -1,14 +1,14 @@
 //! Making a planned cgroup: directories, then limits; joining is the launcher's to time.
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 
-use super::files::{is_gone, read, write};
+use super::files::{is_gone, read, write, write_to};
 use super::group::{Cgroup, Directory};
 use super::hierarchies::Version;
 use super::plan::{Absent, CgroupPlan, Group, Write};
@@ -126,9 +126,12 @@ impl Group {
     /// What is above is seen to last, for once the directory is there nobody removes its parents.
     fn make_ready(&self, directory: &mut Directory) -> Result<()> {
         directory.made = self.make_leaf(&directory.path)?;
-        let handle = Directory::open(&directory.path);
-        directory.handle =
-            Some(handle.map_err(|errno| Error::path_call("open", &directory.path, errno))?);
+        // For the one file that lets processes in, the path is as good.
+        if !self.writes.is_empty() || directory.version == Version::Two {
+            let handle = Directory::open(&directory.path);
+            directory.handle =
+                Some(handle.map_err(|errno| Error::path_call("open", &directory.path, errno))?);
+        }
         match directory.version {
             Version::One => self.inherit_cpuset(directory),
             Version::Two => self.delegate(),
@@ -172,10 +175,13 @@ impl Group {
             return Ok(());
         }
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            if directory.made && self.sets(file) {
-                fill_cpuset(&self.hierarchy.mount_point, self.parent(), file)?;
-            } else {
+            if !directory.made {
                 fill_cpuset(&self.hierarchy.mount_point, &self.path, file)?;
+                continue;
+            }
+            let value = fill_cpuset(&self.hierarchy.mount_point, self.parent(), file)?;
+            if !self.sets(file) {
+                write_cpuset(&directory.path.join(file), &value)?;
             }
         }
         Ok(())
@@ -212,11 +218,7 @@ impl Group {
         let missing = self.missing_in(path);
         let enable = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
-            let file = path.join("cgroup.subtree_control");
-            let file = std::fs::OpenOptions::new().write(true).open(&file);
-            let file =
-                file.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-            write(&file, &names.join(" "))
+            write_to(&path.join("cgroup.subtree_control"), &names.join(" "))
         };
         if missing.is_empty() || enable(&missing).is_ok() {
             return Ok(());
@@ -259,16 +261,20 @@ fn not_handed_on(path: &Path, controller: &str, errno: Errno) -> Error {
 
 /// Fills an empty cpuset, after its parents, from its parent; the top one is never empty.
 fn fill_cpuset(mount_point: &Path, path: &Path, file: &str) -> Result<String> {
-    let full: PathBuf = mount_point.join(path).join(file);
-    let failed = |call: &str, errno| Error::path_call(call, &full, errno);
-    let value = read(&full).map_err(|errno| failed("read", errno))?;
+    let full = mount_point.join(path).join(file);
+    let value = read(&full).map_err(|errno| Error::path_call("read", &full, errno))?;
     let parent = path.parent().filter(|_| value.trim().is_empty());
     let Some(parent) = parent else { return Ok(value) };
     let value = fill_cpuset(mount_point, parent, file)?;
-    let opened = std::fs::OpenOptions::new().write(true).open(&full);
-    let opened = opened.map_err(|error| Error::io("open", &full, &error))?;
-    write(&opened, value.trim()).map_err(|errno| failed("write", errno))?;
+    write_cpuset(&full, &value)?;
     Ok(value)
+}
+
+fn write_cpuset(file: &Path, value: &str) -> Result<()> {
+    write_to(file, value.trim()).map_err(|errno| {
+        let error = Error::path_call("write", file, errno);
+        error.context(format_args!("fill in an empty cpuset with {:?}", value.trim()))
+    })
 }
 
 /// Writes in order, each file opened once for a run of writes to it.
