@@ -36,7 +36,10 @@ impl CgroupPlan {
         }
     }
 
-    /// Makes the directories, ready to be joined; after a failure nothing of it is left.
+    /// Makes the directories; after a failure nothing of it is left.
+    ///
+    /// Nothing may join before [`limit`](Self::limit): it would run without limits until then,
+    /// and some of them (real-time, version 1) do not let it in later.
     pub fn make(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup::default();
         for group in &self.groups {
@@ -127,7 +130,7 @@ impl Group {
     fn make_ready(&self, directory: &mut Directory) -> Result<()> {
         directory.made = self.make_leaf(&directory.path)?;
         // For the one file that lets processes in, the path is as good.
-        if !self.writes.is_empty() || directory.version == Version::Two {
+        if !self.writes.is_empty() || self.devices.is_some() {
             let handle = Directory::open(&directory.path);
             directory.handle =
                 Some(handle.map_err(|errno| Error::path_call("open", &directory.path, errno))?);

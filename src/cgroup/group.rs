@@ -1,11 +1,12 @@
 //! A container's cgroup as the state on disk remembers it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::hierarchies::Version;
+use crate::error::{Error, Result};
 
 /// A container's directories, one in each hierarchy; the unified one last.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -61,9 +62,14 @@ impl Cgroup {
         self.directories.last().filter(|directory| directory.version == Version::Two)
     }
 
-    /// The descriptor to be born into (`CLONE_INTO_CGROUP`), while this is what `create` made.
-    pub fn unified_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.unified()?.handle.as_ref().map(AsFd::as_fd)
+    /// The unified directory's descriptor, to be born into (`CLONE_INTO_CGROUP`).
+    ///
+    /// The clone answers `EBUSY` if the container handed controllers to sub-cgroups of its own,
+    /// as an init system in it does, and `EOPNOTSUPP` in a threaded one.
+    pub fn unified_fd(&self) -> Result<Option<OwnedFd>> {
+        let Some(directory) = self.unified() else { return Ok(None) };
+        let opened = Directory::open(&directory.path).map(Some);
+        opened.map_err(|errno| Error::path_call("open", &directory.path, errno))
     }
 
     /// The directory whose controller is this one, in either version.
