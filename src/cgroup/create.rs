@@ -1,6 +1,5 @@
 //! Making a planned cgroup: directories, then limits; joining is the launcher's to time.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -12,8 +11,9 @@ use super::files::{is_gone, read, write, write_to};
 use super::group::{Cgroup, Directory};
 use super::hierarchies::Version;
 use super::plan::{Absent, CgroupPlan, Group, Write};
+use super::program;
 use crate::error::{Error, Kind, Result};
-use crate::sys::{bpf, xattr};
+use crate::sys::xattr;
 
 /// Set on a parent that was made for a container: whoever deletes its last container removes it.
 ///
@@ -65,7 +65,7 @@ impl CgroupPlan {
         for (group, directory) in self.groups.iter().zip(&cgroup.directories) {
             set(&group.writes, directory)?;
             if let Some(policy) = &group.devices {
-                attach(&policy.program(), directory)
+                program::attach(&policy.program(), directory)
                     .map_err(|error| error.asked_by("$.linux.resources.devices"))?;
             }
         }
@@ -325,32 +325,4 @@ fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errn
         (Errno::EPERM, "devices.allow") => error.hint("the cgroup above may not use it either"),
         _ => error,
     }
-}
-
-/// Attaches a program in the stead of those that are there.
-fn attach(program: &[bpf::Instruction], directory: &Directory) -> Result<()> {
-    let failed = |command: &str, errno| {
-        Error::call("bpf", format!("{command} on {:?}", directory.path.display()), errno)
-    };
-    let opened;
-    let cgroup = match &directory.handle {
-        Some(handle) => handle.as_fd(),
-        None => {
-            opened = Directory::open(&directory.path).map_err(|errno| failed("open", errno))?;
-            opened.as_fd()
-        }
-    };
-    let loaded = bpf::load_device_program(program).map_err(|errno| {
-        failed("BPF_PROG_LOAD", errno).hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
-    })?;
-    let before = bpf::device_programs(cgroup).map_err(|errno| failed("BPF_PROG_QUERY", errno))?;
-    // One is exchanged in one step, so that no moment is without a rule. Of several, the others
-    // go after the new one is there: all of them have to agree to an access.
-    let replaced = before.first().map(AsFd::as_fd);
-    bpf::attach_device_program(cgroup, &loaded, replaced)
-        .map_err(|errno| failed("BPF_PROG_ATTACH", errno))?;
-    before.iter().skip(1).try_for_each(|program| {
-        bpf::detach_device_program(cgroup, program)
-            .map_err(|errno| failed("BPF_PROG_DETACH", errno))
-    })
 }

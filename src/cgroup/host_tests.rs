@@ -280,7 +280,10 @@ fn devices_are_refused_by_a_program() {
     let memory = |access: &str| json!({"allow": true, "type": "c", "major": 1, "access": access});
     let kmsg = json!({"allow": false, "type": "c", "major": 1, "minor": 11, "access": "r"});
     let rules = json!([nothing, memory("r"), memory("w"), kmsg]);
-    let cgroup = planned_program(rules).unwrap().create().unwrap();
+    let plan = planned_program(rules).unwrap();
+    let cgroup = plan.create().unwrap();
+    check_devices(&cgroup, [true, true, false]);
+    plan.limit(&cgroup).unwrap();
     check_devices(&cgroup, [true, true, false]);
     assert_eq!(complaint(&cgroup, "exec 3<>/dev/null 4>/dev/kmsg"), None);
     let made = "mknod /dev/rsc-test-null c 1 3 && rm /dev/rsc-test-null";

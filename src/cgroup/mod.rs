@@ -25,6 +25,7 @@ mod kill;
 mod members;
 mod mounts;
 mod plan;
+mod program;
 mod resources;
 mod v1;
 mod v2;
