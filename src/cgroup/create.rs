@@ -1,18 +1,19 @@
 //! Making a planned cgroup: directories, then limits; joining is the launcher's to time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 
-use super::files::{is_gone, read, write};
+use super::files::{is_gone, read, write, write_to};
 use super::group::{Cgroup, Directory};
 use super::hierarchies::Version;
 use super::plan::{Absent, CgroupPlan, Group, Write};
+use super::program;
 use crate::error::{Error, Kind, Result};
-use crate::sys::{bpf, xattr};
+use crate::sys::xattr;
 
 /// Set on a parent that was made for a container: whoever deletes its last container removes it.
 ///
@@ -35,13 +36,16 @@ impl CgroupPlan {
         }
     }
 
-    /// The cgroup as it will be: recorded before it is made, so that it can be taken away after a
-    /// maker that died in between.
+    /// The cgroup as it will be: put on record before it is made, so that it can be taken away
+    /// after a maker that died in between.
     pub fn intended(&self) -> Cgroup {
         Cgroup { directories: self.groups.iter().map(Group::intended).collect() }
     }
 
-    /// Makes the directories, ready to be joined; after a failure nothing of it is left.
+    /// Makes the directories; after a failure nothing of it is left.
+    ///
+    /// Nothing may join before [`limit`](Self::limit): it would run without limits until then,
+    /// and some of them (real-time, version 1) do not let it in later.
     pub fn make(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup::default();
         for group in &self.groups {
@@ -67,7 +71,7 @@ impl CgroupPlan {
         for (group, directory) in self.groups.iter().zip(&cgroup.directories) {
             set(&group.writes, directory)?;
             if let Some(policy) = &group.devices {
-                attach(&policy.program(), directory)
+                program::attach(&policy.program(), directory)
                     .map_err(|error| error.asked_by("$.linux.resources.devices"))?;
             }
         }
@@ -77,10 +81,10 @@ impl CgroupPlan {
 
 impl Cgroup {
     /// Takes back a making that failed: what was there before stays.
-    fn unmake(mut self) {
-        self.directories.retain(|directory| directory.made);
-        // The failure that led here is the one to report.
-        let _ = self.delete();
+    fn unmake(&self) {
+        for directory in &self.directories {
+            directory.unmake();
+        }
     }
 
     /// A directory that was there already must be empty and thawed, or two containers would
@@ -107,39 +111,44 @@ impl Cgroup {
 }
 
 impl Group {
-    /// What is going to be made, as far as it is known before.
+    /// The directory as far as it is known before it is made.
     fn intended(&self) -> Directory {
-        let (path, mount_point) = (self.directory(), &self.hierarchy.mount_point);
+        let (mount_point, path) = (&self.hierarchy.mount_point, self.directory());
         let floor = mount_point.join(&self.floor);
-        let parents = path.ancestors().skip(1).take_while(|parent| **parent != floor);
+        let own = |parent: &&Path| **parent != floor && *parent != mount_point;
         Directory {
             version: self.hierarchy.version,
             controllers: self.hierarchy.controllers.clone(),
-            made: true,
-            parents: parents
-                .take_while(|parent| *parent != mount_point)
-                .map(Path::to_owned)
-                .collect(),
+            made: false,
+            parents: path.ancestors().skip(1).take_while(own).map(Path::to_owned).collect(),
             handle: None,
             path,
         }
     }
 
     fn make(&self) -> Result<Directory> {
-        if self.hierarchy.version == Version::Two && !self.hierarchy.controllers.is_empty() {
-            self.make_parents(self.parent())?;
-            self.delegate()?;
-        }
-        let path = self.directory();
-        let made = self.make_leaf(&path)?;
-        let handle = Directory::open(&path).map_err(|errno| Error::path_call("open", &path, errno));
-        let directory = Directory { made, handle: Some(handle?), ..self.intended() };
-        match self.inherit_cpuset(&directory) {
+        let mut directory = self.intended();
+        match self.make_ready(&mut directory) {
             Ok(()) => Ok(directory),
             Err(error) => {
                 Cgroup { directories: vec![directory] }.unmake();
                 Err(error)
             }
+        }
+    }
+
+    /// What is above is seen to last, for once the directory is there nobody removes its parents.
+    fn make_ready(&self, directory: &mut Directory) -> Result<()> {
+        directory.made = self.make_leaf(&directory.path)?;
+        // For the one file that lets processes in, the path is as good.
+        if !self.writes.is_empty() || self.devices.is_some() {
+            let handle = Directory::open(&directory.path);
+            directory.handle =
+                Some(handle.map_err(|errno| Error::path_call("open", &directory.path, errno))?);
+        }
+        match directory.version {
+            Version::One => self.inherit_cpuset(directory),
+            Version::Two => self.delegate(),
         }
     }
 
@@ -176,14 +185,17 @@ impl Group {
 
     /// A new cpuset of version 1 is empty and takes no process until it is filled in.
     fn inherit_cpuset(&self, directory: &Directory) -> Result<()> {
-        if directory.version == Version::Two || !directory.has("cpuset") {
+        if !directory.has("cpuset") {
             return Ok(());
         }
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            if directory.made && self.sets(file) {
-                fill_cpuset(&self.hierarchy.mount_point, self.parent(), file)?;
-            } else {
+            if !directory.made {
                 fill_cpuset(&self.hierarchy.mount_point, &self.path, file)?;
+                continue;
+            }
+            let value = fill_cpuset(&self.hierarchy.mount_point, self.parent(), file)?;
+            if !self.sets(file) {
+                write_cpuset(&directory.path.join(file), &value)?;
             }
         }
         Ok(())
@@ -193,6 +205,9 @@ impl Group {
     fn delegate(&self) -> Result<()> {
         let mount_point = &self.hierarchy.mount_point;
         let parent = mount_point.join(self.parent());
+        if self.hierarchy.controllers.is_empty() {
+            return Ok(());
+        }
         // A parent that hands all of them on was given them by its own.
         if self.missing_in(&parent).is_empty() {
             return Ok(());
@@ -217,11 +232,7 @@ impl Group {
         let missing = self.missing_in(path);
         let enable = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
-            let file = path.join("cgroup.subtree_control");
-            let file = std::fs::OpenOptions::new().write(true).open(&file);
-            let file =
-                file.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-            write(&file, &names.join(" "))
+            write_to(&path.join("cgroup.subtree_control"), &names.join(" "))
         };
         if missing.is_empty() || enable(&missing).is_ok() {
             return Ok(());
@@ -264,16 +275,20 @@ fn not_handed_on(path: &Path, controller: &str, errno: Errno) -> Error {
 
 /// Fills an empty cpuset, after its parents, from its parent; the top one is never empty.
 fn fill_cpuset(mount_point: &Path, path: &Path, file: &str) -> Result<String> {
-    let full: PathBuf = mount_point.join(path).join(file);
-    let failed = |call: &str, errno| Error::path_call(call, &full, errno);
-    let value = read(&full).map_err(|errno| failed("read", errno))?;
+    let full = mount_point.join(path).join(file);
+    let value = read(&full).map_err(|errno| Error::path_call("read", &full, errno))?;
     let parent = path.parent().filter(|_| value.trim().is_empty());
     let Some(parent) = parent else { return Ok(value) };
     let value = fill_cpuset(mount_point, parent, file)?;
-    let opened = std::fs::OpenOptions::new().write(true).open(&full);
-    let opened = opened.map_err(|error| Error::io("open", &full, &error))?;
-    write(&opened, value.trim()).map_err(|errno| failed("write", errno))?;
+    write_cpuset(&full, &value)?;
     Ok(value)
+}
+
+fn write_cpuset(file: &Path, value: &str) -> Result<()> {
+    write_to(file, value.trim()).map_err(|errno| {
+        let error = Error::path_call("write", file, errno);
+        error.context(format_args!("fill in an empty cpuset with {:?}", value.trim()))
+    })
 }
 
 /// Writes in order, each file opened once for a run of writes to it.
@@ -321,31 +336,4 @@ fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errn
         (Errno::EPERM, "devices.allow") => error.hint("the cgroup above may not use it either"),
         _ => error,
     }
-}
-
-/// Attaches a program in the stead of those on a cgroup that was there before.
-fn attach(program: &[bpf::Instruction], directory: &Directory) -> Result<()> {
-    let failed = |command: &str, errno| {
-        Error::call("bpf", format!("{command} on {:?}", directory.path.display()), errno)
-    };
-    let Some(cgroup) = &directory.handle else {
-        return Err(failed("BPF_PROG_ATTACH", Errno::EBADF));
-    };
-    let loaded = bpf::load_device_program(program).map_err(|errno| {
-        failed("BPF_PROG_LOAD", errno).hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
-    })?;
-    let failed_query = |errno| failed("BPF_PROG_QUERY", errno);
-    let before = match directory.made {
-        true => Vec::new(),
-        false => bpf::device_programs(cgroup).map_err(failed_query)?,
-    };
-    // One is exchanged in one step, so that no moment is without a rule. Of several, the others
-    // go after the new one is there: all of them have to agree to an access.
-    let replaced = before.first().map(std::os::fd::AsFd::as_fd);
-    bpf::attach_device_program(cgroup, &loaded, replaced)
-        .map_err(|errno| failed("BPF_PROG_ATTACH", errno))?;
-    before.iter().skip(1).try_for_each(|program| {
-        bpf::detach_device_program(cgroup, program)
-            .map_err(|errno| failed("BPF_PROG_DETACH", errno))
-    })
 }

@@ -32,7 +32,7 @@ impl Cgroup {
                 outcome = outcome.and(Err(error));
                 continue;
             }
-            remove_parents(directory);
+            directory.remove_parents();
         }
         outcome
     }
@@ -78,12 +78,21 @@ fn rmdir(path: &Path) -> nix::Result<()> {
     }
 }
 
-/// Upwards, as long as they carry the mark and nothing is in them: another container's deletion
-/// removes the rest.
-fn remove_parents(directory: &Directory) {
-    for parent in &directory.parents {
-        if !xattr::is_marked(parent, MARK) || rmdir(parent).is_err() {
-            break;
+impl Directory {
+    /// Takes back a making that failed; that failure is the one to report.
+    pub(super) fn unmake(&self) {
+        if !self.made || rmdir(&self.path).is_ok() {
+            self.remove_parents();
+        }
+    }
+
+    /// Upwards, as long as they carry the mark and nothing is in them: another container's
+    /// deletion removes the rest.
+    fn remove_parents(&self) {
+        for parent in &self.parents {
+            if parent.exists() && (!xattr::is_marked(parent, MARK) || rmdir(parent).is_err()) {
+                break;
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Reading and writing a cgroup's files.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
@@ -32,9 +32,7 @@ impl Directory {
     }
 
     pub(super) fn read_file(&self, name: &str) -> nix::Result<String> {
-        let mut text = String::new();
-        self.open_file(name, OFlag::O_RDONLY)?.read_to_string(&mut text).map_err(errno)?;
-        Ok(text)
+        read_all(self.open_file(name, OFlag::O_RDONLY)?)
     }
 }
 
@@ -43,12 +41,34 @@ pub(super) fn write(mut file: &File, value: &str) -> nix::Result<()> {
     file.write(value.as_bytes()).map(drop).map_err(errno)
 }
 
+pub(super) fn write_to(path: &Path, value: &str) -> nix::Result<()> {
+    write(&File::from(open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?), value)
+}
+
 pub(super) fn read(path: &Path) -> nix::Result<String> {
-    std::fs::read_to_string(path).map_err(errno)
+    read_all(File::from(open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?))
+}
+
+/// These files have size 0 whatever is in them, and std, which goes by the size, would make the
+/// kernel render them again and again in small pieces.
+fn read_all(mut file: File) -> nix::Result<String> {
+    let mut text = Vec::new();
+    let mut page = [0; 4096];
+    loop {
+        match file.read(&mut page) {
+            Ok(0) => break,
+            Ok(length) => text.extend_from_slice(&page[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+    // Mounts that are none of our business may have any bytes for a name.
+    Ok(String::from_utf8(text)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// The names of the cgroups inside of one.
-pub(super) fn children(path: &Path) -> nix::Result<Vec<std::path::PathBuf>> {
+pub(super) fn children(path: &Path) -> nix::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(path).map_err(errno)?;
     let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
     Ok(folders.map(|entry| entry.path()).collect())

@@ -1,6 +1,6 @@
 //! A container's cgroup as the state on disk remembers it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -62,19 +62,14 @@ impl Cgroup {
         self.directories.last().filter(|directory| directory.version == Version::Two)
     }
 
-    /// Opens what to be born into, where the cgroup was read from a state on disk.
-    pub fn open_unified(&mut self) -> Result<()> {
-        if let Some(directory) = self.directories.last_mut().filter(|d| d.version == Version::Two) {
-            let opened = Directory::open(&directory.path);
-            let failed = |errno| Error::path_call("open", &directory.path, errno);
-            directory.handle = Some(opened.map_err(failed)?);
-        }
-        Ok(())
-    }
-
-    /// The descriptor to be born into (`CLONE_INTO_CGROUP`), while this is what `create` made.
-    pub fn unified_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.unified()?.handle.as_ref().map(AsFd::as_fd)
+    /// The unified directory's descriptor, to be born into (`CLONE_INTO_CGROUP`).
+    ///
+    /// The clone answers `EBUSY` if the container handed controllers to sub-cgroups of its own,
+    /// as an init system in it does, and `EOPNOTSUPP` in a threaded one.
+    pub fn unified_fd(&self) -> Result<Option<OwnedFd>> {
+        let Some(directory) = self.unified() else { return Ok(None) };
+        let opened = Directory::open(&directory.path).map(Some);
+        opened.map_err(|errno| Error::path_call("open", &directory.path, errno))
     }
 
     /// The directory whose controller is this one, in either version.

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::files::read;
 use crate::error::{Error, Result};
 
 /// The version of a hierarchy's interface.
@@ -52,14 +53,11 @@ pub struct Hierarchies(Vec<Hierarchy>);
 impl Hierarchies {
     /// Looks at this host.
     pub fn probe() -> Result<Self> {
-        let read = |path: &str| {
-            std::fs::read_to_string(path).map_err(|error| Error::io("read", path, &error))
-        };
-        let hierarchies = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+        let read = |path: &Path| read(path).map_err(|errno| Error::path_call("read", path, errno));
+        let mountinfo = read(Path::new("/proc/self/mountinfo"))?;
+        let hierarchies = Self::parse(&mountinfo, &read(Path::new("/proc/self/cgroup"))?);
         let Some(unified) = hierarchies.unified() else { return Ok(hierarchies) };
-        let controllers = unified.mount_point.join("cgroup.controllers");
-        let controllers = std::fs::read_to_string(&controllers)
-            .map_err(|error| Error::io("read", controllers, &error))?;
+        let controllers = read(&unified.mount_point.join("cgroup.controllers"))?;
         Ok(hierarchies.with_unified_controllers(&controllers))
     }
 
@@ -220,4 +218,4 @@ fn octal(digits: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 #[path = "hierarchies_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,13 +1,15 @@
 //! Signals for everything in a cgroup, however fast it forks.
 
+use std::collections::HashSet;
+
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::group::Cgroup;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::pidfd;
 
-/// Rounds of reading and killing, for where nothing can be frozen; more have been needed by none.
+/// Rounds of reading and killing, after which a fork bomb that cannot be frozen has won.
 const ROUNDS: usize = 50;
 
 impl Cgroup {
@@ -24,25 +26,27 @@ impl Cgroup {
             return Ok(());
         }
         // The kernel's own kill reaches the unified hierarchy only; version 1's may hold others.
+        // Frozen, no process forks between being read and being killed.
+        let mut frozen = !self.pids()?.is_empty() && self.freeze().is_ok();
+        let sent = self.kill_until_none_is_new();
+        // One that was paused before its end has to wake up for it.
+        frozen = frozen || self.frozen()?;
+        if frozen { self.thaw().and(sent) } else { sent }
+    }
+
+    /// A process that was sent `SIGKILL` forks no more, though it may take its time to die.
+    fn kill_until_none_is_new(&self) -> Result<()> {
+        let mut killed = HashSet::new();
         for _ in 0..ROUNDS {
-            if self.pids()?.is_empty() {
-                break;
+            let new: Vec<Pid> =
+                self.pids()?.into_iter().filter(|pid| killed.insert(*pid)).collect();
+            if new.is_empty() {
+                return Ok(());
             }
-            // Frozen, no process forks between being read and being killed. If it cannot be, the
-            // next round finds those that were born meanwhile.
-            let frozen = self.freeze().is_ok();
-            let sent = self.send(libc::SIGKILL);
-            let thawed = self.thaw();
-            sent?;
-            if frozen {
-                return thawed;
-            }
+            new.into_iter().try_for_each(|pid| send(pid, libc::SIGKILL))?;
         }
-        // A container that was paused before its end has to wake up for it.
-        match self.frozen()? {
-            true => self.thaw(),
-            false => Ok(()),
-        }
+        Err(Error::new(Kind::Other, "the container forks faster than it can be killed")
+            .hint("set $.linux.resources.pids.limit, or mount the freezer controller"))
     }
 
     fn signal_all(&self, signal: i32) -> Result<()> {

@@ -8,11 +8,11 @@
 //! # The price of joining
 //!
 //! Moving a process by its number, or a whole process (`cgroup.procs`), takes
-//! a semaphore that forks take too. On an idle host the kernel first waits for
-//! an RCU grace period there: 10 ms and more, once for each burst of moves. Two ways in do
-//! without: being born inside, by `CLONE_INTO_CGROUP` ([`Cgroup::unified`],
-//! version 2 only), and a thread writing `0` into a version 1 `tasks` file
-//! ([`Cgroup::entrances`]): 0.14 ms for eleven hierarchies, both together.
+//! a semaphore that every fork takes too. The first such move after a quiet
+//! moment waits for an RCU grace period: 6 to 15 ms. Two ways in do without:
+//! being born inside by `CLONE_INTO_CGROUP` ([`Cgroup::unified_fd`]), which is
+//! version 2's, and a thread moving itself by a `0` into version 1's `tasks`
+//! ([`Cgroup::entrances`]): 0.15 ms for eleven hierarchies, both together.
 
 mod create;
 mod delete;
@@ -25,9 +25,13 @@ mod kill;
 mod members;
 mod mounts;
 mod plan;
+mod program;
 mod resources;
 mod v1;
 mod v2;
+
+#[cfg(test)]
+mod host_tests;
 
 pub use group::{Cgroup, Directory};
 pub use hierarchies::{Hierarchies, Hierarchy, Layout, Version};

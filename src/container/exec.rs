@@ -55,11 +55,9 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
             .context(format_args!("container {:?} has just ended", execution.id))
             .with_kind(Kind::State)
     })?;
-    let mut cgroup = held.state.cgroup;
-    cgroup.open_unified()?;
     let launch = Launch {
         plan: &plan,
-        cgroup: &cgroup,
+        cgroup: &held.state.cgroup,
         proof: execution.proof,
         sibling: execution.announce.is_some(),
         start_socket: None,

@@ -62,14 +62,24 @@ impl<'a> Launch<'a, '_> {
         self.prepare()?;
         let (ours, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
-        let born_inside = self.cgroup.unified_fd();
-        let entrances = self.cgroup.entrances(born_inside.is_none())?;
-        let flags = CloneFlags {
+        let born_in = self.cgroup.unified_fd()?;
+        let mut entrances = self.cgroup.entrances(born_in.is_none())?;
+        let mut flags = CloneFlags {
             namespaces: self.plan.born.namespaces as u64,
             sibling: self.sibling,
-            cgroup: born_inside,
+            cgroup: born_in.as_ref().map(AsFd::as_fd),
         };
-        match clone3(self.proof, &flags) {
+        let cloned = match clone3(self.proof, &flags) {
+            // A container that handed controllers to cgroups of its own takes nobody in at its top
+            // that way, and a threaded cgroup neither.
+            Err(Errno::EBUSY | Errno::EOPNOTSUPP) if flags.cgroup.is_some() => {
+                flags.cgroup = None;
+                entrances = self.cgroup.entrances(true)?;
+                clone3(self.proof, &flags)
+            }
+            cloned => cloned,
+        };
+        match cloned {
             Ok(Cloned::Child) => {
                 drop(ours);
                 let Launch { plan, start_socket, stdio, container, .. } = self;
