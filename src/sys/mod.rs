@@ -17,6 +17,7 @@ pub mod pty;
 pub mod socket;
 pub mod spawn;
 pub mod winch;
+pub mod xattr;
 
 use nix::errno::Errno;
 
