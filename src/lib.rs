@@ -10,6 +10,8 @@
 
 pub mod cgroup;
 pub mod error;
+#[cfg(feature = "python")]
+pub mod image;
 pub mod spec;
 pub mod sys;
 
