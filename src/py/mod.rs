@@ -1,7 +1,16 @@
 //! The extension module `rscontainer._core`: thin classes over the core.
 
+mod bundle;
+mod error;
+
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use super::bundle::{
+        bundle_discard, bundle_existing, bundle_prepare, bundle_publish, busybox_rootfs, copy_tree,
+        unpack, unpack_file,
+    };
 }
