@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Protocol, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from rscontainer import _core
 
@@ -34,14 +34,11 @@ class Bundle:
 
     __slots__ = ("_path", "_spec")
 
-    _path: Final[str]
-    _spec: Spec | None
-
     def __init__(self, path: str | os.PathLike[str]) -> None:
         place = os.path.abspath(path)
         _core.bundle_existing(place)
-        self._path = place  # type: ignore[misc]  # Final in spirit: set here, once
-        self._spec = None
+        self._path = place
+        self._spec: Spec | None = None
 
     @classmethod
     def create(
@@ -155,25 +152,24 @@ def _fill(destination: str, rootfs: _Rootfs) -> list[str]:
 
 def _unpack(file: _Readable, destination: str) -> list[str]:
     """Unpack from the descriptor where the file is no more than that, else from its ``read``."""
-    position = _position(file)
-    if position is None:
+    plain = _plain(file)
+    if plain is None:
         # One call to the system a read: waiting for a full block would hold a slow stream up.
         return _core.unpack(getattr(file, "read1", file.read), destination)
-    assert isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom))
     # What the file has read ahead is not where the descriptor stands.
-    os.lseek(file.fileno(), position, os.SEEK_SET)
+    os.lseek(plain.fileno(), plain.tell(), os.SEEK_SET)
     try:
-        return _core.unpack(file.fileno(), destination)
+        return _core.unpack(plain.fileno(), destination)
     finally:
-        file.seek(os.lseek(file.fileno(), 0, os.SEEK_CUR))
+        plain.seek(os.lseek(plain.fileno(), 0, os.SEEK_CUR))
 
 
-def _position(file: _Readable) -> int | None:
-    """Where a plain file on disk stands; ``None`` for a pipe and for objects that do more.
+def _plain(file: _Readable) -> io.FileIO | io.BufferedReader | io.BufferedRandom | None:
+    """Give a file on disk as what it is; ``None`` for a pipe and for objects that do more.
 
     A ``GzipFile`` has a descriptor too, but what it reads is not what is in there.
     """
-    raw = file.raw if type(file) in {io.BufferedReader, io.BufferedRandom} else file
-    if type(raw) is not io.FileIO or not raw.seekable():
+    if not isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
         return None
-    return file.tell()
+    raw = file if isinstance(file, io.FileIO) else file.raw
+    return file if type(raw) is io.FileIO and raw.seekable() else None

@@ -6,9 +6,9 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::os::fd::{AsFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -87,7 +87,45 @@ impl<'a> Watch<'a> {
 pub(super) fn decoded<T: Send>(
     source: Source,
     watch: &Watch<'_>,
-    consume: impl FnOnce(Blocks) -> Result<T> + Send,
+    consume: impl FnOnce(Blocks<'_>) -> Result<T> + Send,
+) -> Result<T> {
+    match source {
+        Source::File(file) if is_plain(&file) => from_disk(file, watch, consume),
+        source => from_stream(source, watch, consume),
+    }
+}
+
+/// A plain file on disk has nothing to wait for and nothing to decode: whoever unpacks it reads
+/// it, while its bytes are still in that processor's cache.
+fn from_disk<T: Send>(
+    file: File,
+    watch: &Watch<'_>,
+    consume: impl FnOnce(Blocks<'_>) -> Result<T> + Send,
+) -> Result<T> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (ended, end) = sync_channel::<()>(0);
+        let stop = &stop;
+        let worker = scope.spawn(move || {
+            let _ended = ended;
+            consume(Blocks::new(Feed::Disk { file, stop }))
+        });
+        let mut interrupted = None;
+        while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
+            if let Err(error) = watch.check() {
+                stop.store(true, Ordering::Relaxed);
+                interrupted = Some(error);
+            }
+        }
+        let consumed = joined(worker);
+        interrupted.map_or(consumed, |error| Err(source_error(&error)))
+    })
+}
+
+fn from_stream<T: Send>(
+    source: Source,
+    watch: &Watch<'_>,
+    consume: impl FnOnce(Blocks<'_>) -> Result<T> + Send,
 ) -> Result<T> {
     let (full, filled) = sync_channel(BLOCKS);
     let (emptied, empty) = sync_channel(BLOCKS);
@@ -97,10 +135,9 @@ pub(super) fn decoded<T: Send>(
     }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let blocks = Blocks { filled, emptied, block: Vec::new(), at: 0, last: false };
         let over = &over;
         let worker = scope.spawn(move || {
-            let consumed = consume(blocks);
+            let consumed = consume(Blocks::new(Feed::Thread { filled, emptied }));
             over.store(true, Ordering::Relaxed);
             consumed
         });
@@ -108,11 +145,42 @@ pub(super) fn decoded<T: Send>(
         drop(full);
         let consumed = joined(worker);
         // A source that failed is why the archive ended early.
-        fed.map_err(|error| {
-            Error::new(Kind::Other, error.to_string()).context("read the archive")
-        })?;
+        fed.map_err(|error| source_error(&error))?;
         consumed
     })
+}
+
+fn source_error(error: &io::Error) -> Error {
+    Error::new(Kind::Other, error.to_string()).context("read the archive")
+}
+
+/// Whether this is a file on disk without compression; it stays where it stands.
+fn is_plain(file: &File) -> bool {
+    let mut magic = [0; 4];
+    let mut here = file;
+    file.metadata().is_ok_and(|metadata| metadata.is_file())
+        && here
+            .stream_position()
+            .and_then(|position| file.read_at(&mut magic, position))
+            .is_ok_and(|length| length > 0 && Packing::of(magic) == Packing::None)
+}
+
+/// How a stream is compressed, told by the magic number at its start.
+#[derive(PartialEq)]
+enum Packing {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    fn of(magic: [u8; 4]) -> Packing {
+        match magic {
+            [0x1f, 0x8b, ..] => Packing::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Packing::Zstd,
+            _ => Packing::None,
+        }
+    }
 }
 
 fn joined<T>(worker: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -163,7 +231,6 @@ fn read_full(source: &mut dyn Read, block: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// Tells the compression by the magic number at the start.
 fn decoder<'a>(mut raw: Raw<'a>) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 4];
     let length = read_full(&mut raw, &mut magic)?;
@@ -172,12 +239,12 @@ fn decoder<'a>(mut raw: Raw<'a>) -> io::Result<Box<dyn Read + 'a>> {
     }
     let whole = Cursor::new(magic[..length].to_vec()).chain(raw);
     let buffered = |whole| BufReader::with_capacity(BLOCK, whole);
-    Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(Gzip(MultiGzDecoder::new(buffered(whole)))),
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+    Ok(match Packing::of(magic) {
+        Packing::Gzip => Box::new(Gzip(MultiGzDecoder::new(buffered(whole)))),
+        Packing::Zstd => {
             Box::new(Zstd { source: buffered(whole), frame: FrameDecoder::new(), inside: false })
         }
-        _ => Box::new(whole),
+        Packing::None => Box::new(whole),
     })
 }
 
@@ -312,22 +379,49 @@ fn damaged(error: &FrameDecoderError) -> io::Error {
 }
 
 /// The plain stream, as the consumer reads it.
-pub(super) struct Blocks {
-    filled: Receiver<Vec<u8>>,
-    emptied: SyncSender<Vec<u8>>,
+pub(super) struct Blocks<'a> {
+    feed: Feed<'a>,
     block: Vec<u8>,
     at: usize,
     last: bool,
 }
 
-impl BufRead for Blocks {
+enum Feed<'a> {
+    Disk { file: File, stop: &'a AtomicBool },
+    Thread { filled: Receiver<Vec<u8>>, emptied: SyncSender<Vec<u8>> },
+}
+
+impl<'a> Blocks<'a> {
+    fn new(feed: Feed<'a>) -> Self {
+        Blocks { feed, block: Vec::new(), at: 0, last: false }
+    }
+
+    fn next(&mut self) -> io::Result<()> {
+        match &mut self.feed {
+            Feed::Disk { stop, .. } if stop.load(Ordering::Relaxed) => {
+                return Err(io::Error::other("interrupted"));
+            }
+            Feed::Disk { file, .. } => {
+                self.block.resize(BLOCK, 0);
+                let length = read_full(file, &mut self.block)?;
+                self.block.truncate(length);
+            }
+            Feed::Thread { filled, emptied } => {
+                let next = filled.recv().map_err(|_| io::Error::other("the source failed"))?;
+                // The feeder may be gone already, with nothing more to read into it.
+                let _ = emptied.send(std::mem::replace(&mut self.block, next));
+            }
+        }
+        self.at = 0;
+        self.last = self.block.is_empty();
+        Ok(())
+    }
+}
+
+impl BufRead for Blocks<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.block.len() && !self.last {
-            let next = self.filled.recv().map_err(|_| io::Error::other("the source failed"))?;
-            // The feeder may be gone already, with nothing more to read into it.
-            let _ = self.emptied.send(std::mem::replace(&mut self.block, next));
-            self.at = 0;
-            self.last = self.block.is_empty();
+            self.next()?;
         }
         Ok(&self.block[self.at..])
     }
@@ -337,7 +431,7 @@ impl BufRead for Blocks {
     }
 }
 
-impl Read for Blocks {
+impl Read for Blocks<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut block = self.fill_buf()?;
         let read = block.read(buffer)?;

@@ -24,7 +24,7 @@ pub fn unpack(source: Source, destination: &Path, watch: &Watch<'_>) -> Result<V
     decoded(source, watch, |blocks| unpack_plain(Archive::new(blocks), tree))
 }
 
-fn unpack_plain(mut archive: Archive<Blocks>, mut tree: Tree) -> Result<Vec<String>> {
+fn unpack_plain(mut archive: Archive<Blocks<'_>>, mut tree: Tree) -> Result<Vec<String>> {
     let mut last = None;
     loop {
         // Between two entries it is the one before that the stream stopped in.
@@ -46,7 +46,7 @@ fn unpack_plain(mut archive: Archive<Blocks>, mut tree: Tree) -> Result<Vec<Stri
     tree.finish()
 }
 
-fn add(archive: &mut Archive<Blocks>, tree: &mut Tree, entry: &Entry) -> Result<()> {
+fn add(archive: &mut Archive<Blocks<'_>>, tree: &mut Tree, entry: &Entry) -> Result<()> {
     tree.add(&entry.path, &entry.node, entry.meta.clone(), |file| {
         let mut end = 0;
         archive.data(entry, |start, data| {
