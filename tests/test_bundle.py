@@ -867,10 +867,11 @@ def test_a_folder_is_copied_whole(place: Place, tmp_path: Path) -> None:
 
     def facts(path: Path) -> tuple[Any, ...]:
         found = path.lstat()
-        xattrs = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in
-                  os.listxattr(path, follow_symlinks=False)]  # fmt: skip
-        return (found.st_mode, found.st_uid, found.st_gid, found.st_nlink, found.st_rdev, found.st_mtime_ns,
-                None if path.is_dir() else found.st_size, xattrs)  # fmt: skip
+        names = os.listxattr(path, follow_symlinks=False)
+        xattrs = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in names]
+        size = None if path.is_dir() else found.st_size
+        owner = (found.st_mode, found.st_uid, found.st_gid)
+        return (*owner, found.st_nlink, found.st_rdev, found.st_mtime_ns, size, xattrs)
 
     for path in [tree, *tree.rglob("*")]:
         assert facts(root / path.relative_to(tree)) == facts(path), path
