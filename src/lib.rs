@@ -13,6 +13,8 @@ pub mod container;
 pub mod error;
 pub mod helper;
 pub mod hooks;
+#[cfg(feature = "python")]
+pub mod image;
 pub mod init;
 pub mod launch;
 pub mod plan;

@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, mkdirat};
 
 use super::check;
 
+const RESOLVE_NO_XDEV: u64 = 0x01;
 const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_IN_ROOT: u64 = 0x10;
@@ -66,6 +67,11 @@ pub fn open_in(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Result<OwnedF
 /// Opens `path` below `root`; any symbolic link on the way is `ELOOP`.
 pub fn open_in_nofollow(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
     openat2(root, path, flags, Mode::empty(), RESOLVE_NO_SYMLINKS)
+}
+
+/// Like [`open_in_nofollow`]; a mount on the way or at the end, a bind mount too, is `EXDEV`.
+pub fn open_in_same_mount(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat2(root, path, flags, Mode::empty(), RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
 }
 
 /// Opens the folder at `path` below `root` (`O_PATH`), making what is missing of it.
