@@ -115,7 +115,10 @@ struct Hierarchy {
     /// unified hierarchy is mounted there itself.
     target: CString,
     folder: CString,
-    procs: CString,
+    /// A process of one thread that writes 0 here joins without the lock over all
+    /// the host's forks, which cgroup.procs takes; on a host that was idle that lock
+    /// alone waits for a grace period, several times the rest of the run.
+    tasks: CString,
     /// cpuset refuses tasks until it was told its cpus and memory nodes.
     cpuset: Vec<(CString, CString)>,
     devices: Option<(CString, CString)>,
@@ -132,7 +135,7 @@ fn hierarchy(mount: &str, name: &str, target: String, unified: bool) -> Hierarch
     Hierarchy {
         target: CString::new(target).unwrap(),
         folder: join(&[mount, &folder]),
-        procs: join(&[mount, &folder, "cgroup.procs"]),
+        tasks: join(&[mount, &folder, "tasks"]),
         cpuset: if has("cpuset") {
             ["cpuset.cpus", "cpuset.mems"]
                 .map(|file| (join(&[mount, file]), join(&[mount, &folder, file])))
@@ -357,7 +360,7 @@ fn child(run: &Run, ready: c_int) -> ! {
     ];
     let join_cgroups = || {
         for hierarchy in run.cgroups.iter().filter(|hierarchy| !hierarchy.unified) {
-            write_to(&hierarchy.procs, &[b"0"]);
+            write_to(&hierarchy.tasks, &[b"0"]);
         }
     };
     // SAFETY: this process has one thread and every pointer is a C string.
