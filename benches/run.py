@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ def in_turn(
     """
     shuffle = random.Random(1).shuffle
     left = dict(subjects)
+    hung: Counter[str] = Counter()
     results.order += [who for who in subjects if who not in results.order]
     for number in range(-2, samples):
         order = list(left)
@@ -124,7 +126,8 @@ def in_turn(
             try:
                 took = left[who]()
             except Hung as error:
-                results.note(f"{measure}: one sample fewer: {error}")
+                if number >= 0:
+                    hung[f"{measure}: {who} {error}"] += 1
                 continue
             except Failed as error:
                 results.note(f"{measure}: {who} left out: {error}")
@@ -135,6 +138,8 @@ def in_turn(
             for part, value in ({measure: took} if isinstance(took, int) else took).items():
                 results.add(part, who, value)
     progress("")
+    for what, times in hung.items():
+        results.note(f"{what}: {times} of {samples} samples not counted")
 
 
 def section_run(field: Field) -> None:
