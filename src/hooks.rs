@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Error, Kind, Result};
+use crate::interrupt;
 use crate::plan::HookProgram;
 use crate::sys::clone::Strings;
 use crate::sys::{pidfd, spawn};
@@ -65,21 +65,8 @@ fn scratch() -> Result<File> {
 }
 
 fn ended_within(process: &OwnedFd, limit: Option<Duration>) -> Result<bool> {
-    let timeout = match limit {
-        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
-        None => PollTimeout::NONE,
-    };
-    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    loop {
-        match poll(&mut fds, timeout) {
-            Err(nix::errno::Errno::EINTR) => {}
-            ended => {
-                return ended
-                    .map(|ended| ended > 0)
-                    .map_err(|errno| Error::call("poll", "on a hook", errno));
-            }
-        }
-    }
+    let until = limit.map(|limit| Instant::now() + limit);
+    interrupt::readable(process, until, &mut interrupt::never)
 }
 
 fn failure(code: i32, output: &mut File) -> String {

@@ -16,8 +16,10 @@ pub mod hooks;
 #[cfg(feature = "python")]
 pub mod image;
 pub mod init;
+pub mod interrupt;
 pub mod launch;
 pub mod plan;
+pub mod process;
 pub mod spec;
 pub mod state;
 pub mod sys;

@@ -10,6 +10,7 @@ use nix::sys::termios::{
 };
 
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::sys::{pty, winch::Resizes};
 
 /// The two ends that are joined, and how long.
@@ -27,7 +28,7 @@ pub struct Session<'a> {
     /// Called when `signals` can be read.
     pub on_signal: &'a mut dyn FnMut() -> Result<()>,
     /// Called when a wait was interrupted; its error ends the session.
-    pub interrupted: &'a mut dyn FnMut() -> Result<()>,
+    pub interrupted: Interrupt<'a>,
 }
 
 /// A terminal in raw mode until dropped, whatever happens in between.

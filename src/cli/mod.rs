@@ -14,6 +14,7 @@ use self::args::{Arguments, Command};
 use crate::container::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::helper;
+use crate::interrupt::never;
 use crate::plan::step::StartSignal;
 use crate::plan::{Facts, Plan, Situation};
 use crate::spec;
@@ -77,15 +78,15 @@ fn carry_out(arguments: Arguments) -> Result<u8> {
         Command::Create(create) => process::create(&root()?, create),
         Command::Run(run) => process::run(&root()?, run),
         Command::Exec(exec) => process::exec(&root()?, exec),
-        Command::Start { id } => container::start(&root()?, &id).map(done),
+        Command::Start { id } => container::start(&root()?, &id, &mut never).map(done),
         Command::State { id } => state(&root()?, &id).map(done),
         Command::Kill { all, id, signal } => {
             let signal = container::signal_number(&signal)?;
             container::kill(&root()?, &id, signal, all).map(done)
         }
-        Command::Delete { force, id } => container::delete(&root()?, &id, force).map(done),
-        Command::Pause { id } => container::pause(&root()?, &id).map(done),
-        Command::Resume { id } => container::resume(&root()?, &id).map(done),
+        Command::Delete { force, id } => container::delete(&root()?, &id, force, &mut never).map(done),
+        Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
+        Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
         Command::Explain { bundle } => explain(&bundle).map(done),

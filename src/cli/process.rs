@@ -10,6 +10,7 @@ use super::{foreground, sealed};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::helper::ProcessRequest;
+use crate::interrupt::never;
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::Root;
@@ -49,13 +50,13 @@ pub(super) fn run(root: &Root, asked: Run) -> Result<u8> {
     if asked.detach && joined.is_ok() || asked.keep {
         return joined;
     }
-    let deleted = container::delete(root, id, true);
+    let deleted = container::delete(root, id, true, &mut never);
     joined.and_then(|code| deleted.map(|()| code))
 }
 
 fn take_back(root: &Root, id: &str) {
     // The error that led here is the one to report.
-    let _ = container::delete(root, id, true);
+    let _ = container::delete(root, id, true, &mut never);
 }
 
 fn make(root: &Root, asked: &Create, start: StartSignal, needs_console: bool) -> Result<Running> {

@@ -1,13 +1,11 @@
 //! delete: everything that was made for a container is taken away.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Held;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
+use crate::interrupt::{self, Interrupt};
 use crate::state::{Folder, Root, State, Status, pidfd_of};
 use crate::sys::pidfd;
 
@@ -19,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// No such container, unless `force`; it runs, unless `force`; what was made for it cannot be
 /// taken away.
-pub fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
+pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> Result<()> {
     let folder = match root.find(id) {
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
-        folder => folder?.locked()?,
+        folder => folder?.locked(interrupt)?,
     };
     // Another verb may have deleted it while this one waited for the lock.
     if folder.is_deleted() {
@@ -41,35 +39,26 @@ pub fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
         held.expect("delete", &[Status::Stopped, Status::Created])?;
     }
     if held.status != Status::Stopped {
-        end(&held)?;
+        end(&held, interrupt)?;
     }
     take_away(held.folder, &held.state)
 }
 
 /// Kills the init and, where it does not take them with it, all others.
-fn end(held: &Held) -> Result<()> {
+fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
     let Ok(init) = pidfd_of(held.state.init) else { return Ok(()) };
     // Gone already is as good.
     let _ = pidfd::send_signal(&init, libc::SIGKILL);
     if held.status == Status::Paused {
         held.state.cgroup.thaw()?;
     }
-    let until = Instant::now() + PATIENCE;
-    let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Ok(0) => {
-                let id = held.folder.id();
-                let message = format!("container {id:?} does not end, {PATIENCE:?} after SIGKILL");
-                return Err(Error::new(Kind::Other, message)
-                    .hint("a process of it may wait for a device or a network file system"));
-            }
-            Ok(_) => return Ok(()),
-            Err(errno) => return Err(Error::call("poll", "on the container's init", errno)),
-        }
+    if interrupt::readable(&init, Some(Instant::now() + PATIENCE), interrupt)? {
+        return Ok(());
     }
+    let id = held.folder.id();
+    let message = format!("container {id:?} does not end, {PATIENCE:?} after SIGKILL");
+    Err(Error::new(Kind::Other, message)
+        .hint("a process of it may wait for a device or a network file system"))
 }
 
 fn take_away(folder: Folder, state: &State) -> Result<()> {

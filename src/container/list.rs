@@ -1,10 +1,12 @@
 //! state and list: what is known of containers.
 
+use std::os::fd::OwnedFd;
+
 use serde::Serialize;
 
 use super::Held;
 use crate::error::{Kind, Result};
-use crate::state::{Root, Status};
+use crate::state::{Root, Status, pidfd_of};
 
 /// One row of `list`.
 #[derive(Debug, Serialize)]
@@ -58,4 +60,14 @@ pub fn list(root: &Root) -> Result<Vec<Summary>> {
         }
     }
     Ok(rows)
+}
+
+/// The init of a container that has not ended, by number and descriptor.
+///
+/// # Errors
+/// No such container.
+pub fn init(root: &Root, id: &str) -> Result<Option<(i32, OwnedFd)>> {
+    let held = Held::peek(root, id)?;
+    // One that has ended this very moment has no descriptor any more.
+    Ok(pidfd_of(held.state.init).ok().map(|pidfd| (held.state.init.pid, pidfd)))
 }

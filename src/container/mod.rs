@@ -18,11 +18,12 @@ pub use create::{Creation, Running, create};
 pub use delete::delete;
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
-pub use list::{Summary, list, state};
+pub use list::{Summary, init, list, state};
 pub use pause::{pause, resume};
 pub use start::start;
 
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::Interrupt;
 use crate::state::{Folder, Root, State, Status};
 
 /// A container, its lock held, its state read.
@@ -34,8 +35,8 @@ pub(crate) struct Held {
 
 impl Held {
     /// Finds a container for a verb that changes it.
-    pub(crate) fn find(root: &Root, id: &str) -> Result<Self> {
-        let folder = root.find(id)?.locked()?;
+    pub(crate) fn find(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<Self> {
+        let folder = root.find(id)?.locked(interrupt)?;
         Self::read(folder)
     }
 

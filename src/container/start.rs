@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::Held;
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::{self, Interrupt};
 use crate::launch;
 use crate::plan::step::StartSignal;
 use crate::plan::{Facts, Plan, Situation};
@@ -16,14 +17,15 @@ use crate::sys::socket;
 ///
 /// # Errors
 /// The container is not in status created, or the program cannot be executed.
-pub fn start(root: &Root, id: &str) -> Result<()> {
-    let held = Held::find(root, id)?;
+pub fn start(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<()> {
+    let held = Held::find(root, id, interrupt)?;
     held.expect("start", &[Status::Created])?;
     let init = connect(&held.folder)?;
     held.folder.remove_file(START_SOCKET)?;
     let state = held.state.to_oci_json(Status::Created);
     socket::send(&init, &state, &[])
         .map_err(|errno| Error::call("sendmsg", "to the container's init", errno))?;
+    interrupt::readable(&init, None, interrupt)?;
     match crate::init::receive(init.as_fd()) {
         Ok(None) => {
             super::create::poststart(&held.state);

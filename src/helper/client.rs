@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::request::{self, Reply, Request};
 use super::{GREETING, LAUNCHER};
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::Interrupt;
 use crate::path_c_string;
 use crate::sys::clone::Strings;
 use crate::sys::{memfd, pidfd, socket, spawn};
@@ -43,7 +44,7 @@ pub struct Caller<'a> {
     /// The launcher's binary; asked for on first use only.
     pub binary: &'a dyn Fn() -> Result<std::path::PathBuf>,
     /// Asked after each signal whether to go on; its error ends the wait.
-    pub interrupted: &'a mut dyn FnMut() -> Result<()>,
+    pub interrupted: Interrupt<'a>,
 }
 
 /// Has the launcher carry out a request with these standard streams.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{GREETING, worker};
 use crate::container;
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::never;
 use crate::plan::Facts;
 use crate::state::Root;
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3, exit_now};
@@ -248,7 +249,7 @@ impl Server {
             let _ = pidfd::send_signal(process, libc::SIGKILL);
             if let Some((root, id)) = &claim.container {
                 // Whatever cannot be taken away stays on record for a later delete.
-                let _ = Root::new(Some(root)).and_then(|root| container::delete(&root, id, true));
+                let _ = Root::new(Some(root)).and_then(|root| container::delete(&root, id, true, &mut never));
             }
         }
         exit_now(0)

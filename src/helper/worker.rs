@@ -14,6 +14,7 @@ use super::request::{self, Reply, Request, Verb};
 use super::server::Claim;
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::never;
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::Root;
@@ -116,7 +117,7 @@ impl Serving<'_> {
         if let Verb::Create { .. } = request.verb {
             let root = Root::new(Some(&request.root));
             // Whatever cannot be taken away stays on record for a later delete.
-            let _ = root.and_then(|root| container::delete(&root, &request.id, true));
+            let _ = root.and_then(|root| container::delete(&root, &request.id, true, &mut never));
         }
     }
 

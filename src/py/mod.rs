@@ -1,14 +1,28 @@
 //! The extension module `rscontainer._core`: thin classes over the core.
 
+mod bundle;
+mod communicate;
+mod container;
 mod error;
+mod process;
 mod spec;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
     #[pymodule_export]
-    use super::error::SpecError;
+    use super::bundle::{
+        bundle_discard, bundle_existing, bundle_prepare, bundle_publish, busybox_rootfs, copy_tree,
+        unpack, unpack_file,
+    };
     #[pymodule_export]
-    use super::spec::{default_spec, validate_spec};
+    use super::communicate::Communication;
+    #[pymodule_export]
+    use super::container::{Container, start_launcher};
+    #[pymodule_export]
+    use super::process::Process;
+    #[pymodule_export]
+    use super::spec::{default_spec, explain_spec, validate_spec};
 }

@@ -1,8 +1,12 @@
 //! What `rscontainer.spec` asks of the core, as JSON both ways: the tree itself is Python's.
 
+use std::path::PathBuf;
+
 use pyo3::prelude::*;
 
 use super::error::to_py;
+use crate::plan::step::StartSignal;
+use crate::plan::{Facts, Plan, Situation};
 use crate::spec;
 
 /// The default config as JSON.
@@ -16,4 +20,19 @@ pub(super) fn default_spec(rootless: bool) -> String {
 pub(super) fn validate_spec(json: &str) -> PyResult<Vec<String>> {
     let (_, warnings) = spec::check(json.as_bytes()).map_err(to_py)?;
     Ok(warnings.iter().map(ToString::to_string).collect())
+}
+
+/// The plan of a config in a bundle's folder, one step a line.
+#[pyfunction]
+pub(super) fn explain_spec(json: &str, bundle: PathBuf) -> PyResult<String> {
+    let (spec, _) = spec::check(json.as_bytes()).map_err(to_py)?;
+    let situation = Situation {
+        id: "ID".to_owned(),
+        bundle: std::path::absolute(bundle)?,
+        start: StartSignal::Parent,
+        keep_descriptors: 0,
+    };
+    let facts = Facts::probe().map_err(to_py)?;
+    let plan = Plan::compile(&spec, &facts, &situation).map_err(to_py)?;
+    Ok(plan.to_string())
 }

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::{Interrupt, never};
 use crate::plan::HookPrograms;
 
 pub use process::{ProcessId, pidfd_of};
@@ -204,7 +205,8 @@ impl Root {
             made => made,
         };
         match made {
-            Ok(()) => Folder::open(path, id)?.locked(),
+            // Nobody else can hold it: the folder is new.
+            Ok(()) => Folder::open(path, id)?.locked(&mut never),
             Err(Errno::EEXIST) => Err(Error::new(
                 Kind::AlreadyExists,
                 format!("container {id:?} exists already (in {:?})", self.0),
@@ -260,13 +262,16 @@ impl Folder {
     }
 
     /// Waits for the lock: one verb that changes the container at a time.
-    pub fn locked(mut self) -> Result<Self> {
+    pub fn locked(mut self, interrupt: Interrupt<'_>) -> Result<Self> {
         let copy = self.fd.try_clone().map_err(|error| Error::io("dup", &self.path, &error))?;
         let mut waiting = copy;
         self.lock = loop {
             match Flock::lock(waiting, FlockArg::LockExclusive) {
                 Ok(lock) => break Some(lock),
-                Err((fd, Errno::EINTR)) => waiting = fd,
+                Err((fd, Errno::EINTR)) => {
+                    interrupt()?;
+                    waiting = fd;
+                }
                 Err((_, errno)) => return Err(Error::path_call("flock", &self.path, errno)),
             }
         };
