@@ -1,7 +1,53 @@
-"""An OCI container runtime in the Python process."""
+"""An OCI container runtime in the Python process.
+
+::
+
+    import rscontainer as rsc
+
+    bundle = rsc.Bundle.create("my_container", rootfs="busybox")
+    print(rsc.run(bundle, ["ps", "aux"], capture_output=True, text=True).stdout)
+"""
 
 from __future__ import annotations
 
 from rscontainer._core import VERSION as __version__
+from rscontainer._core import start_launcher
+from rscontainer._run import CompletedProcess, run
+from rscontainer._streams import DEVNULL, PIPE, STDOUT, Terminal
+from rscontainer.bundle import Bundle
+from rscontainer.container import Container
+from rscontainer.errors import (
+    AlreadyExistsError,
+    CalledProcessError,
+    ContainerError,
+    NotFoundError,
+    SpecError,
+    StateError,
+    SystemCallError,
+    TimeoutExpired,
+)
+from rscontainer.process import Process
+from rscontainer.spec import Spec
 
-__all__ = ["__version__"]
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "AlreadyExistsError",
+    "Bundle",
+    "CalledProcessError",
+    "CompletedProcess",
+    "Container",
+    "ContainerError",
+    "NotFoundError",
+    "Process",
+    "Spec",
+    "SpecError",
+    "StateError",
+    "SystemCallError",
+    "Terminal",
+    "TimeoutExpired",
+    "__version__",
+    "run",
+    "start_launcher",
+]

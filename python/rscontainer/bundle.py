@@ -100,8 +100,7 @@ class Bundle:
     @property
     def rootfs(self) -> Path:
         """The root file system's path, as the config names it."""
-        root = self.spec.root
-        return self.path / (root.path if root is not None else "rootfs")
+        return self.path / (self.spec.root.path or "rootfs")
 
     @property
     def spec(self) -> Spec:

@@ -37,6 +37,7 @@ from rscontainer._node import ObjectsProperty as _Objects
 from rscontainer._node import PathProperty as _Path
 from rscontainer._node import ValueProperty as _Value
 from rscontainer._node import ValuesProperty as _Values
+from rscontainer.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -584,7 +585,7 @@ class Spec(Node):
         import json
 
         if len(data) > _LARGEST:
-            raise _core.SpecError(f"{where}the config is larger than {_LARGEST} bytes")
+            raise SpecError(f"{where}the config is larger than {_LARGEST} bytes")
         try:
             text = data if isinstance(data, str) else data.decode("utf-8")
             members = json.loads(
@@ -606,7 +607,7 @@ class Spec(Node):
             if isinstance(members, dict):
                 return cls(members)
             message = f"the config must be a JSON object, not {type(members).__name__}"
-        raise _core.SpecError(where + message)
+        raise SpecError(where + message)
 
     def to_json(self, indent: int | str | None = None) -> str:
         """The config as JSON, keys in their order.
@@ -627,7 +628,7 @@ class Spec(Node):
             if not text.isascii():
                 text.encode()
         except ValueError as error:
-            raise _core.SpecError(f"the config cannot be written as JSON: {error}") from None
+            raise SpecError(f"the config cannot be written as JSON: {error}") from None
         return text
 
     def save(self, path: StrPath, indent: int | str | None = 2) -> None:

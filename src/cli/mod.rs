@@ -84,7 +84,9 @@ fn carry_out(arguments: Arguments) -> Result<u8> {
             let signal = container::signal_number(&signal)?;
             container::kill(&root()?, &id, signal, all).map(done)
         }
-        Command::Delete { force, id } => container::delete(&root()?, &id, force, &mut never).map(done),
+        Command::Delete { force, id } => {
+            container::delete(&root()?, &id, force, &mut never).map(done)
+        }
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),

@@ -249,7 +249,8 @@ impl Server {
             let _ = pidfd::send_signal(process, libc::SIGKILL);
             if let Some((root, id)) = &claim.container {
                 // Whatever cannot be taken away stays on record for a later delete.
-                let _ = Root::new(Some(root)).and_then(|root| container::delete(&root, id, true, &mut never));
+                let _ = Root::new(Some(root))
+                    .and_then(|root| container::delete(&root, id, true, &mut never));
             }
         }
         exit_now(0)

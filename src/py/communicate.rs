@@ -90,7 +90,8 @@ impl Streams {
         ];
         loop {
             let open = streams.iter().filter_map(|(fd, events)| Some((fd.as_ref()?, *events)));
-            let mut fds: Vec<_> = open.map(|(fd, events)| PollFd::new(fd.as_fd(), events)).collect();
+            let mut fds: Vec<_> =
+                open.map(|(fd, events)| PollFd::new(fd.as_fd(), events)).collect();
             match poll(&mut fds, interrupt::timeout(until)) {
                 Err(Errno::EINTR) => interrupt()?,
                 Ok(0) if until.is_some_and(|until| Instant::now() >= until) => return Ok(None),

@@ -15,9 +15,8 @@ pub(super) fn to_py(error: Error) -> PyErr {
 
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = ERRORS
-        .get_or_try_init(py, || py.import("rscontainer.errors").map(Bound::unbind))?
-        .bind(py);
+    let module =
+        ERRORS.get_or_try_init(py, || py.import("rscontainer.errors").map(Bound::unbind))?.bind(py);
     let name = match error.kind() {
         Kind::Spec => intern!(py, "SpecError"),
         Kind::NotFound => intern!(py, "NotFoundError"),

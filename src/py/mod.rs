@@ -22,7 +22,7 @@ mod _core {
     #[pymodule_export]
     use super::container::{Container, start_launcher};
     #[pymodule_export]
-    use super::process::Process;
+    use super::process::{Process, resize_terminal};
     #[pymodule_export]
     use super::spec::{default_spec, explain_spec, validate_spec};
 }

@@ -165,6 +165,14 @@ impl Process {
     }
 }
 
+/// Sets the size of the window of a terminal that Python holds.
+#[pyfunction]
+pub(super) fn resize_terminal(number: RawFd, rows: u16, columns: u16) -> PyResult<()> {
+    process::duplicate(number)
+        .and_then(|terminal| process::resize(terminal, Size { rows, columns }))
+        .map_err(|errno| to_py(Error::call("ioctl", "TIOCSWINSZ on the terminal", errno)))
+}
+
 impl Process {
     fn terminal_fd(&self) -> PyResult<&OwnedFd> {
         self.terminal.as_ref().ok_or_else(|| {

@@ -1,0 +1,67 @@
+"""Exceptions: one base, and a subclass for each thing that a caller can do something about."""
+
+from __future__ import annotations
+
+import subprocess
+
+__all__ = [
+    "AlreadyExistsError",
+    "CalledProcessError",
+    "ContainerError",
+    "NotFoundError",
+    "SpecError",
+    "StateError",
+    "SystemCallError",
+    "TimeoutExpired",
+]
+
+
+class ContainerError(Exception):
+    """Whatever goes wrong with a container; also a hook that fails or a launcher that died."""
+
+
+class SpecError(ContainerError):
+    """The config asks for something that the specification does not allow.
+
+    Or for something that is not supported yet: nothing is silently left out.
+    """
+
+    path: str | None = None
+    """JSON path of the property at fault, such as ``$.process.cwd``."""
+    value: str | None = None
+    """Its value as JSON, shortened when long; ``None`` where it is missing."""
+    section: str | None = None
+    """The section of the specification that says so, such as ``config.md#process``."""
+
+
+class NotFoundError(ContainerError):
+    """There is no container, bundle or config of that name."""
+
+
+class AlreadyExistsError(ContainerError):
+    """The container's id or the bundle's folder is taken."""
+
+
+class StateError(ContainerError):
+    """The container is not in the status that the verb needs."""
+
+
+class SystemCallError(ContainerError, OSError):
+    """The kernel refused a system call; an :exc:`OSError` too, with its ``errno``."""
+
+    call: str | None = None
+    """The system call's name, as in section 2 of the manual."""
+    path: str | None = None
+    """What it acted on, if that has a path; inside the container for a step of its init."""
+    step: str | None = None
+    """The step of the plan that made the call, as ``Spec.explain`` prints it."""
+    asked_by: str | None = None
+    """JSON path of the property that asked for it."""
+
+
+class TimeoutExpired(ContainerError, subprocess.TimeoutExpired):
+    """A wait was over before the process was; a :exc:`subprocess.TimeoutExpired` too."""
+
+
+class CalledProcessError(ContainerError, subprocess.CalledProcessError):
+    """A process failed that was to be checked; a :exc:`subprocess.CalledProcessError` too."""
