@@ -22,11 +22,11 @@ TARGET = "x86_64-unknown-linux-gnu"
 _numbers = itertools.count()
 
 
-class Failed(Exception):
+class CompetitorError(Exception):
     """A competitor did not do what it was asked; the message says what it said."""
 
 
-class Hung(Failed):
+class HungError(CompetitorError):
     """It never ended; that may be one unlucky sample."""
 
 
@@ -64,12 +64,12 @@ def spawn(argv: list[str]) -> int:
         raise
     if not ended:
         _kill(pid)
-        raise Hung(f"did not end within {PATIENCE} s")
+        raise HungError(f"did not end within {PATIENCE} s")
     _, status, _ = os.wait4(pid, 0)
     took = perf_counter_ns() - start
     if status != 0:
         code = os.waitstatus_to_exitcode(status)
-        raise Failed(f"{' '.join(argv)}: exit code {code}{_complaint(argv)}")
+        raise CompetitorError(f"{' '.join(argv)}: exit code {code}{_complaint(argv)}")
     return took
 
 
@@ -138,7 +138,7 @@ class Runtime:
         init = self._init_of(identity)
         took["start"] = self._call("start", identity)
         if not _ends(init, PATIENCE):
-            raise Hung(f"/bin/true did not end within {PATIENCE} s")
+            raise HungError(f"/bin/true did not end within {PATIENCE} s")
         took["delete"] = self._call("delete", identity)
         self._live.remove(identity)
         return took
@@ -222,11 +222,12 @@ class Limit:
     def run(self) -> int:
         if self._worker is None:
             return spawn(self._argv)
-        assert self._worker.stdin is not None and self._worker.stdout is not None
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
         self._worker.stdin.write(b"\n")
         answer = self._worker.stdout.readline()
         if not answer:
-            raise Failed(f"{' '.join(self._argv)} ended")
+            raise CompetitorError(f"{' '.join(self._argv)} ended")
         return int(answer)
 
     def close(self) -> None:
@@ -265,17 +266,18 @@ class Python:
             raise
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
-        assert self._worker.stdin is not None and self._worker.stdout is not None
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
         try:
             print(json.dumps([verb, *arguments]), file=self._worker.stdin, flush=True)
         except BrokenPipeError:
-            raise Failed("the worker ended") from None
+            raise CompetitorError("the worker ended") from None
         line = self._worker.stdout.readline()
         if not line:
-            raise Failed("the worker ended")
+            raise CompetitorError("the worker ended")
         answer = json.loads(line)
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise CompetitorError(answer["error"])
         return answer["value"]
 
     def run(self, stdio: str = "pipe") -> int:

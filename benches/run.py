@@ -25,8 +25,8 @@ from typing import Union
 from bundle import make_bundles
 from competitors import (
     Bubblewrap,
-    Failed,
-    Hung,
+    CompetitorError,
+    HungError,
     Limit,
     Python,
     PythonDiscarding,
@@ -125,11 +125,11 @@ def in_turn(
             time.sleep(rest)
             try:
                 took = left[who]()
-            except Hung as error:
+            except HungError as error:
                 if number >= 0:
                     hung[f"{measure}: {who} {error}"] += 1
                 continue
-            except Failed as error:
+            except CompetitorError as error:
                 results.note(f"{measure}: {who} left out: {error}")
                 del left[who]
                 continue
@@ -211,7 +211,7 @@ def section_threads(field: Field) -> None:
             share = each // threads
             try:
                 took = field.python.many(threads, share)
-            except Failed as error:
+            except CompetitorError as error:
                 field.results.note(f"{measure}: {error}")
                 continue
             rate = threads * share / took * 1e9
@@ -228,7 +228,7 @@ def section_memory(field: Field) -> None:
         progress(f"{count} idle containers: {who}")
         try:
             helpers, host = idle_cost(subject, count, before, executable, also)
-        except Failed as error:
+        except CompetitorError as error:
             field.results.note(f"idle: {who} left out: {error}")
             return
         field.results.add(HELPERS, who, helpers, "KiB", 1024)
@@ -299,7 +299,7 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def table(results: Results) -> str:
-    rows = [["measure", "who", "median", "p10", "p90", "", "n", "× crun", "× limit"]]
+    rows = [["measure", "who", "median", "p10", "p90", "", "n", "of crun", "of limit"]]
     shown = ""
     measures = list(results.units)
 
@@ -346,8 +346,9 @@ def host() -> str:
     v1 = sum(words[2] == "cgroup" for words in mounts)
     v2 = sum(words[2] == "cgroup2" for words in mounts)
     return (
-        f"{os.cpu_count()} × {model}, Linux {platform.release()}, {v1} cgroup v1 hierarchies, "
-        f"{v2} unified, Python {platform.python_version()}, load {os.getloadavg()[0]:.2f}"
+        f"{os.cpu_count()} processors ({model}), Linux {platform.release()}, "
+        f"{v1} cgroup v1 hierarchies, {v2} unified, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.2f}"
     )
 
 
@@ -365,7 +366,7 @@ def gather(field: Field, state: Path, peers: Path | None, binary: str | None) ->
         found.append(f"{name} {version(path)} ({path})")
     try:
         field.python = Python("python", field.true, field.idle)
-    except Failed:
+    except CompetitorError:
         field.results.note("rscontainer cannot be imported")
     else:
         field.cleanup.callback(field.python.close)

@@ -109,7 +109,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def install(python: object, wheel: Path, *options: str, **environment: str) -> None:
     pip = [python, "-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed"]
-    run(*pip, "--root-user-action=ignore", *options, wheel, **environment)
+    run(*pip, *options, wheel, **environment)
 
 
 def left_behind(folder: Path) -> list[Path]:
@@ -241,7 +241,7 @@ def test_install_for_one_user(wheel: Path, tmp_path: Path) -> None:
         pytest.skip(f"pip {version} cannot install for another interpreter, 22.3 can")
     pip = [sys.executable, "-m", "pip", "--python", python]
     options = {"PYTHONUSERBASE": str(base), "PIP_BREAK_SYSTEM_PACKAGES": "1"}
-    offline = ["--no-deps", "--no-index", "--ignore-installed", "--root-user-action=ignore"]
+    offline = ["--no-deps", "--no-index", "--ignore-installed"]
     run(*pip, "install", "--user", *offline, wheel, **options)
     said = run(python, "-c", ASK.format(under=str(base)), **options)
     assert said.split()[1] == str(base / "bin/rscontainer")
