@@ -78,8 +78,7 @@ fn text(json: &[u8]) -> Result<&str> {
 
 fn parse_slowly(text: &str) -> Result<(Spec, Vec<Warning>)> {
     let mut value: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    if let Err(error) = serde_path_to_error::deserialize::<_, Spec>(Strict(&mut json)) {
+    if let Err(error) = parse_tracked(text) {
         // A tree keeps the last of two entries and would hide this one.
         if error.inner().to_string().starts_with("duplicate field") {
             return Err(explained(&error, &value));
@@ -87,10 +86,19 @@ fn parse_slowly(text: &str) -> Result<(Spec, Vec<Warning>)> {
     }
     let mut warnings = Vec::new();
     repair::repair(&mut value, &mut warnings)?;
-    match serde_path_to_error::deserialize(Strict(&value)) {
+    // Read from text once more: a deserializer over the tree would be a second copy of the code for
+    // every type of the specification.
+    match parse_tracked(&value.to_string()) {
         Ok(spec) => Ok((spec, warnings)),
         Err(error) => Err(explained(&error, &value)),
     }
+}
+
+/// As the first pass, and knows where it failed.
+fn parse_tracked(
+    text: &str,
+) -> std::result::Result<Spec, serde_path_to_error::Error<serde_json::Error>> {
+    serde_path_to_error::deserialize(Strict(&mut serde_json::Deserializer::from_str(text)))
 }
 
 fn malformed(message: impl Into<String>) -> Error {
