@@ -18,6 +18,17 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Cgroup {
+    /// Removes it if nothing is in it any more, in one call a hierarchy; false where something is.
+    pub fn delete_if_empty(&self) -> bool {
+        self.directories.iter().all(|directory| {
+            let removed = rmdir(&directory.path).is_ok();
+            if removed {
+                directory.remove_parents();
+            }
+            removed
+        })
+    }
+
     /// Removes its directories, their sub-cgroups, and parents that were made for containers and
     /// now have none. Waits a bounded time for processes to be gone; what is gone is success.
     ///

@@ -63,10 +63,10 @@ fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
 
 fn take_away(folder: Folder, state: &State) -> Result<()> {
     // Without a pid namespace of its own the init leaves processes behind.
-    if !state.cgroup.directories().is_empty() {
+    if !state.cgroup.delete_if_empty() {
         state.cgroup.kill(libc::SIGKILL)?;
+        state.cgroup.delete()?;
     }
-    state.cgroup.delete()?;
     // The container is gone whatever these do: a failing one is reported and the others run
     // (runtime.md#lifecycle, step 13).
     for hook in &state.hooks.poststop {
