@@ -76,32 +76,20 @@ pub fn open_in_same_mount(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Re
 
 /// Opens the folder at `path` below `root` (`O_PATH`), making what is missing of it.
 ///
-/// The common case, all there, is one system call.
+/// From the far end: mostly the folder is there, or its parent is. Each prefix is resolved from the
+/// root anew, so that a link on the way keeps its meaning.
 pub fn make_dir_in(root: impl AsFd, path: &CStr, mode: Mode) -> nix::Result<OwnedFd> {
+    let root = root.as_fd();
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    match open_in(&root, path, directory) {
+    match open_in(root, path, directory) {
         Err(Errno::ENOENT) => {}
         opened => return opened,
     }
-    let mut walked = Vec::with_capacity(path.count_bytes() + 1);
-    let mut parent = open_in(&root, c".", directory)?;
-    for name in path.to_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        walked.extend_from_slice(b"/");
-        walked.extend_from_slice(name);
-        let prefix = c_string(&walked)?;
-        // Each prefix is resolved from the root anew, so that a link on the way keeps its meaning.
-        parent = match open_in(&root, &prefix, directory) {
-            Err(Errno::ENOENT) => {
-                match mkdirat(&parent, c_string(name)?.as_c_str(), mode) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
-                    Err(errno) => return Err(errno),
-                }
-                open_in(&root, &prefix, directory)?
-            }
-            opened => opened?,
-        };
+    let (parent, name) = split(path)?;
+    match mkdirat(make_dir_in(root, &parent, mode)?, name.as_c_str(), mode) {
+        Ok(()) | Err(Errno::EEXIST) => open_in(root, path, directory),
+        Err(errno) => Err(errno),
     }
-    Ok(parent)
 }
 
 /// Opens the file at `path` below `root` (`O_PATH`), making it and its folders where missing.
