@@ -129,10 +129,10 @@ def root(tmp_path: Path) -> Iterator[Path]:
     with contextlib.suppress(AssertionError):
         eventually(lambda: not left(), "an empty folder of states")
     remains = left()
-    for id in remains:
+    for remaining in remains:
         # The tests after this one shall not suffer from it.
         subprocess.run(
-            [_binary.binary(), "--root", place, "delete", "--force", id],
+            [_binary.binary(), "--root", place, "delete", "--force", remaining],
             check=False,
             capture_output=True,
             timeout=60,
@@ -244,12 +244,14 @@ def surroundings() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind() -> Iterator[None]:
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     # The launcher stays, and its socket with it: it is there before as well as after.
     rsc.start_launcher()
     files = descriptors()
     before = surroundings()
     yield
+    # What the fixtures gave is kept there until after this: their descriptors with it.
+    request.node.funcargs.clear()
     gc.collect()
     # What others do at the same time comes and goes; what stays is ours.
     left = {leak for leak in surroundings() - before if is_ours(leak)}
