@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::Config;
+use super::delete::poststop;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::launch::{Child, Duties, Launch};
@@ -119,7 +120,7 @@ impl<'a> Making<'a> {
         child.attend(&mut Parent { plan: self.plan, state })?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
-            poststart(state);
+            poststart(state)?;
         }
         let Some(child) = self.child.take() else { return Err(taken()) };
         let Child { pid, pidfd, terminal, .. } = child;
@@ -128,12 +129,18 @@ impl<'a> Making<'a> {
 
     /// Nothing is left of a container that could not be made.
     fn undo(&mut self) {
+        let had_child = self.child.is_some();
         if let Some(child) = self.child.take() {
             child.kill();
         }
         // The error that led here is the one to report.
         if let Some(state) = self.state.take() {
             let _ = state.cgroup.delete();
+            // Other hooks may have run, and these undo what they did (runtime.md#lifecycle: after
+            // a failed hook the lifecycle goes on at step 12).
+            if had_child {
+                poststop(&state);
+            }
         }
         if let Some(folder) = self.folder.take() {
             let _ = folder.remove();
@@ -145,14 +152,12 @@ fn taken() -> Error {
     Error::new(Kind::Other, "the container's making is over")
 }
 
-/// poststart hooks; a failing one is reported, and the container runs on (runtime.md#lifecycle).
-pub(super) fn poststart(state: &State) {
-    if !state.hooks.poststart.is_empty() {
-        if let Err(error) = hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running))
-        {
-            crate::warn(&error.to_string());
-        }
+/// poststart hooks; a failing one ends the container (runtime.md#lifecycle, step 9).
+pub(super) fn poststart(state: &State) -> Result<()> {
+    if state.hooks.poststart.is_empty() {
+        return Ok(());
     }
+    hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running))
 }
 
 struct Parent<'a> {

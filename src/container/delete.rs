@@ -45,7 +45,7 @@ pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> R
 }
 
 /// Kills the init and, where it does not take them with it, all others.
-fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
+pub(super) fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
     let Ok(init) = pidfd_of(held.state.init) else { return Ok(()) };
     // Gone already is as good.
     let _ = pidfd::send_signal(&init, libc::SIGKILL);
@@ -67,13 +67,17 @@ fn take_away(folder: Folder, state: &State) -> Result<()> {
         state.cgroup.kill(libc::SIGKILL)?;
     }
     state.cgroup.delete()?;
-    // The container is gone whatever these do: a failing one is reported and the others run
-    // (runtime.md#lifecycle, step 13).
+    poststop(state);
+    folder.remove()
+}
+
+/// The container is gone whatever these hooks do: a failing one is reported and the others run
+/// (runtime.md#lifecycle, step 13).
+pub(super) fn poststop(state: &State) {
     for hook in &state.hooks.poststop {
         let state = state.to_oci_json(Status::Stopped);
         if let Err(error) = hooks::run(std::slice::from_ref(hook), &state) {
             crate::warn(&error.to_string());
         }
     }
-    folder.remove()
 }

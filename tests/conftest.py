@@ -1,0 +1,264 @@
+"""What the tests share: bundles, ids, a folder of states, the command line, and the leak check."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import os
+import re
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+
+import rscontainer as rsc
+from rscontainer import _binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEED = Path(__file__).parent / "bundles" / "busybox" / "config.json"
+# Teardown that nobody waits for, on a machine whose cores are busy with other things.
+PATIENCE = 30.0
+# Ids say whose they are: other runs of this suite may be going on beside this one.
+PREFIX = f"t{os.getpid()}-"
+OTHERS = re.compile(rf"^t(?!{os.getpid()}-)\d+-")
+COUNTER = itertools.count(1)
+
+Change = Callable[[rsc.Spec], object]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "requires_root: needs to be run by root, and says so")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("requires_root") and os.geteuid() != 0:
+        pytest.skip(f"containers need root here, and this is user {os.geteuid()}")
+
+
+def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> Any:
+    """Poll until ``condition`` gives something true, and return that."""
+    until = time.monotonic() + patience
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < until, f"not within {patience} s: {what}"
+        time.sleep(0.01)
+
+
+# -- what a test is given --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> rsc.Bundle:
+    """A bundle with busybox, for all tests: its rootfs is shared and not to be written to."""
+    place = tmp_path_factory.mktemp("busybox") / "bundle"
+    return rsc.Bundle.create(place, rootfs="busybox")
+
+
+class BundleFactory:
+    """Makes bundles; see ``__call__``."""
+
+    def __init__(self, busybox: rsc.Bundle, place: Path) -> None:
+        self._busybox = busybox
+        self._place = place
+        self._numbers = itertools.count(1)
+
+    def __call__(
+        self,
+        change: Change | None = None,
+        *,
+        args: list[str] | None = None,
+        seed: bool = False,
+        terminal: bool = False,
+        own_rootfs: bool = False,
+    ) -> rsc.Bundle:
+        """Make a bundle of the default config, or of the ``seed``'s, after ``change``.
+
+        Bundles share one read-only rootfs, but with ``own_rootfs``, which may be written to.
+        """
+        spec = rsc.Spec.load(SEED) if seed else rsc.Spec.default()
+        spec.process.terminal = terminal
+        if args is not None:
+            spec.process.args = args
+        place = self._place / f"bundle{next(self._numbers)}"
+        if own_rootfs:
+            rsc.Bundle.create(place, rootfs="busybox")
+            spec.root.readonly = False
+        else:
+            place.mkdir()
+            spec.root.path = str(self._busybox.rootfs)
+        if change is not None:
+            change(spec)
+        spec.save(place / "config.json")
+        return rsc.Bundle(place)
+
+
+@pytest.fixture
+def bundle(busybox: rsc.Bundle, tmp_path: Path) -> BundleFactory:
+    return BundleFactory(busybox, tmp_path)
+
+
+@pytest.fixture
+def unique_id() -> Callable[[], str]:
+    """Gives ids that no other test has, nor another run of the suite beside this one."""
+    return lambda: f"{PREFIX}{next(COUNTER)}"
+
+
+@pytest.fixture
+def box(unique_id: Callable[[], str]) -> str:
+    """One id, for the tests that need no more."""
+    return unique_id()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A folder of states for this test alone; nothing may be left in it."""
+    place = tmp_path / "states"
+    yield place
+
+    def left() -> list[str]:
+        return sorted(entry.name for entry in place.iterdir()) if place.exists() else []
+
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not left(), "an empty folder of states")
+    remains = left()
+    for remaining in remains:
+        # The tests after this one shall not suffer from it.
+        subprocess.run(
+            [_binary.binary(), "--root", place, "delete", "--force", remaining],
+            check=False,
+            capture_output=True,
+            timeout=60,
+        )
+    assert not remains, f"containers left in the folder of states: {remains}"
+
+
+class CommandLine:
+    """Runs the ``rscontainer`` binary on the test's folder of states."""
+
+    def __init__(self, root: Path) -> None:
+        self.binary = _binary.binary()
+        self.root = root
+
+    def argv(self, *args: object) -> list[str]:
+        return [self.binary, "--root", str(self.root), *map(str, args)]
+
+    def __call__(
+        self, *args: object, check: bool = True, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command; with ``check``, it must succeed."""
+        more = {"capture_output": True, "text": True, "timeout": 60, **more}
+        if "input" not in more:
+            more.setdefault("stdin", subprocess.DEVNULL)
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            self.argv(*args), check=False, **more
+        )
+        if check:
+            assert done.returncode == 0, f"{done.args} gave {done.returncode}: {done.stderr}"
+        return done
+
+
+@pytest.fixture
+def cli(root: Path) -> CommandLine:
+    return CommandLine(root)
+
+
+# -- the leak check ---------------------------------------------------------------------------
+
+
+def inits() -> set[str]:
+    """Inits that have not come to run their program, of whichever container."""
+    found = set()
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and "rsc:[init]" in Path(entry.path, "comm").read_text():
+                found.add(f"process {entry.name}, rsc:[init]")
+    return found
+
+
+def children() -> set[str]:
+    """Direct children of this process, zombies too."""
+    found = set()
+    for task in os.scandir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            text = Path(task.path, "children").read_text()
+            found |= {f"child process {pid}" for pid in text.split()}
+    return found
+
+
+def mounts() -> set[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {f"mount {line.split()[4]}" for line in lines}
+
+
+def cgroups() -> set[str]:
+    found = set()
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if not kind.startswith("cgroup"):
+            continue
+        for path, names, _ in os.walk(place):
+            names[:] = [name for name in names if not OTHERS.match(name)]
+            found |= {f"cgroup {path}/{name}" for name in names}
+    return found
+
+
+def default_states() -> set[str]:
+    place = Path("/run/rscontainer")
+    names = (entry.name for entry in place.iterdir()) if place.exists() else ()
+    return {f"state {place / name}" for name in names if not OTHERS.match(name)}
+
+
+def is_ours(leak: str) -> bool:
+    """X."""
+    kind, _, path = leak.partition(" ")
+    if kind != "cgroup":
+        return True
+    try:
+        members = Path(path, "cgroup.procs").read_text().split()
+        own = os.readlink("/proc/self/ns/pid")
+        return not members or any(os.readlink(f"/proc/{pid}/ns/pid") != own for pid in members)
+    except OSError:
+        return True
+
+
+def descriptors() -> Counter[str]:
+    """This process's open files, without the numbers that tell one socket from the next."""
+    found: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        # The descriptor that lists the folder is closed by now.
+        with contextlib.suppress(OSError):
+            found[re.sub(r":\[?\d+\]?$", "", os.readlink(f"/proc/self/fd/{number}"))] += 1
+    return found
+
+
+def surroundings() -> set[str]:
+    return inits() | children() | mounts() | cgroups() | default_states()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    # The launcher stays, and its socket with it: it is there before as well as after.
+    rsc.start_launcher()
+    files = descriptors()
+    before = surroundings()
+    yield
+    # What the fixtures gave is kept there until after this: their descriptors with it.
+    request.node.funcargs.clear()
+    gc.collect()
+    # What others do at the same time comes and goes; what stays is ours.
+    left = {leak for leak in surroundings() - before if is_ours(leak)}
+    until = time.monotonic() + PATIENCE
+    while left and time.monotonic() < until:
+        time.sleep(0.02)
+        left &= surroundings()
+    assert not left, f"left behind: {sorted(left)}"
+    opened = descriptors() - files
+    assert not opened, f"descriptors left open: {dict(opened)}"
