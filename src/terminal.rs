@@ -1,6 +1,7 @@
 //! The caller's terminal joined to a container's.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,7 +11,7 @@ use nix::sys::termios::{
 };
 
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::sys::{pty, winch::Resizes};
 
 /// The two ends that are joined, and how long.
@@ -29,6 +30,8 @@ pub struct Session<'a> {
     pub on_signal: &'a mut dyn FnMut() -> Result<()>,
     /// Called when a wait was interrupted; its error ends the session.
     pub interrupted: Interrupt<'a>,
+    /// When to give up; none waits for ever.
+    pub until: Option<Instant>,
 }
 
 /// A terminal in raw mode until dropped, whatever happens in between.
@@ -67,11 +70,12 @@ struct Pending(Vec<u8>);
 const MOST_PENDING: usize = 64 * 1024;
 
 impl Session<'_> {
-    /// Carries bytes, and the window's size, until the process has ended and has said all.
+    /// Carries bytes, and the window's size, until the process has ended and has said all; false if
+    /// it still runs when the time is over.
     ///
     /// # Errors
     /// What a read, a write or `interrupted` answers; the terminal's settings are restored.
-    pub fn run(mut self) -> Result<()> {
+    pub fn run(mut self) -> Result<bool> {
         let raw = Raw::enter(self.input)?;
         let resizes =
             Resizes::listen().map_err(|errno| Error::call("sigaction", "for SIGWINCH", errno))?;
@@ -83,9 +87,12 @@ impl Session<'_> {
             if resizes.any() {
                 self.copy_size();
             }
+            if self.is_over() {
+                return Ok(false);
+            }
             let wants_input = input_open && pending.0.len() < MOST_PENDING;
             let mut fds = self.poll_fds(wants_input, !pending.0.is_empty());
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, interrupt::timeout(self.until)) {
                 Err(Errno::EINTR) => {
                     (self.interrupted)()?;
                     continue;
@@ -103,7 +110,7 @@ impl Session<'_> {
             }
             let open = !terminal || self.read_terminal()?;
             if process && (!open || !terminal) {
-                return Ok(());
+                return Ok(true);
             }
             if !open && !process {
                 // Closed by all, but the process may go on without: wait for it alone.
@@ -189,16 +196,24 @@ impl Session<'_> {
         }
     }
 
-    fn await_process(&mut self) -> Result<()> {
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn await_process(&mut self) -> Result<bool> {
         loop {
+            if self.is_over() {
+                return Ok(false);
+            }
             let mut fds = [
                 PollFd::new(self.process, PollFlags::POLLIN),
                 PollFd::new(self.signals.unwrap_or(self.process), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, interrupt::timeout(self.until)) {
                 Err(Errno::EINTR) => (self.interrupted)()?,
                 Err(errno) => return Err(Error::call("poll", "on the process", errno)),
-                Ok(_) if fds[0].any() == Some(true) => return Ok(()),
+                Ok(0) => {}
+                Ok(_) if fds[0].any() == Some(true) => return Ok(true),
                 Ok(_) => (self.on_signal)()?,
             }
         }

@@ -78,8 +78,8 @@ class Process:
     def terminal(self) -> int | None:
         """A copy of the descriptor of its terminal, for the caller to close."""
     def resize(self, rows: int, columns: int) -> None: ...
-    def interact(self, input: int, output: int) -> None:
-        """Join its terminal to these descriptors until it ends."""
+    def interact(self, input: int, output: int, timeout: float | None = None) -> bool:
+        """Join its terminal to these descriptors until it ends; False after ``timeout`` seconds."""
 
 @final
 class Communication:

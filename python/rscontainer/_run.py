@@ -108,7 +108,7 @@ def run(
         init = container.init
         if init.terminal is not None:
             out = err = None
-            init.interact()
+            init.interact(timeout=timeout)
         else:
             try:
                 out, err = init.communicate(input, timeout)

@@ -9,7 +9,7 @@ import sys
 
 from rscontainer import _core
 from rscontainer._streams import Terminal
-from rscontainer.errors import TimeoutExpired
+from rscontainer.errors import ContainerError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,17 +169,23 @@ class Process:
         """
         self._core.resize(rows, cols)
 
-    def interact(self, stdin: Any = None, stdout: Any = None) -> int:
+    def interact(
+        self, stdin: Any = None, stdout: Any = None, timeout: float | None = None
+    ) -> int:
         """Join its terminal to the caller's own until it ends, and return its ``returncode``.
 
         The caller's terminal, ``sys.stdin`` and ``sys.stdout`` unless given, is in raw mode
         meanwhile and its window's size is passed on; its settings are restored whatever happens.
-        What is no terminal is joined as it is. Raises ``ContainerError`` if the process has none.
+        What is no terminal is joined as it is. Raises ``ContainerError`` if the process has none,
+        ``TimeoutExpired`` after ``timeout`` seconds; it runs on then.
         """
+        if self.terminal is None:
+            raise ContainerError("the process has no terminal; ask for one with terminal=True")
         streams = [sys.stdin if stdin is None else stdin, sys.stdout if stdout is None else stdout]
         streams[1].flush()
         numbers = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
-        self._core.interact(numbers[0], numbers[1])
+        if not self._core.interact(numbers[0], numbers[1], timeout):
+            raise TimeoutExpired(self._shown(), timeout or 0.0)
         return self.wait()
 
     def close(self) -> None:

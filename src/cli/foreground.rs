@@ -64,8 +64,10 @@ pub(super) fn attend(running: &Running, signals: &Signals) -> Result<u8> {
                 Ok(())
             },
             interrupted: &mut || Ok(()),
+            until: None,
         }
-        .run()?,
+        .run()
+        .map(drop)?,
         None => wait(running, signals)?,
     }
     reap(running)

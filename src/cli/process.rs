@@ -30,7 +30,7 @@ fn one_thread() -> Result<SingleThreaded> {
 pub(super) fn create(root: &Root, asked: Create) -> Result<u8> {
     sealed::ensure()?;
     let console = open_console(&asked.common)?;
-    let running = make(root, &asked, StartSignal::Socket, console.is_some())?;
+    let running = make(root, &asked, StartSignal::Socket, true)?;
     hand_out(&asked.common, &running, console)
         .inspect_err(|_| take_back(root, &asked.id))
         .map(|()| 0)
@@ -109,7 +109,11 @@ pub(super) fn exec(root: &Root, asked: Exec) -> Result<u8> {
         proof: one_thread()?,
         announce: None,
     })?;
-    hand_out(&asked.common, &running, console)?;
+    // Who asked for it does not learn of it then, so nobody could end it later.
+    hand_out(&asked.common, &running, console).inspect_err(|_| {
+        let _ = pidfd::send_signal(&running.pidfd, libc::SIGKILL);
+        let _ = reap(&running);
+    })?;
     match &signals {
         Some(signals) => foreground::attend(&running, signals),
         None => Ok(0),

@@ -19,7 +19,7 @@ use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::Root;
 use crate::sys::clone::{SingleThreaded, exit_now};
-use crate::sys::{pidfd, privilege, socket};
+use crate::sys::{fds, pidfd, privilege, socket};
 
 /// Waits for a request on `requests`, serves it, ends.
 pub(super) fn run(
@@ -33,6 +33,9 @@ pub(super) fn run(
         // With the launcher gone there is nobody to fork the next spare, and this request is served
         // all the same.
         let _ = socket::send(launcher, b"busy", &[]);
+        // While anybody holds the launcher's end of the requests' socket, the caller does not see
+        // that the launcher is gone.
+        let _ = fds::close_all_but(3, &[caller.as_fd(), launcher.as_fd()]);
         Serving { caller, launcher, facts, proof }.serve();
     }
     exit_now(0)

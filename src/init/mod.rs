@@ -22,7 +22,7 @@ pub use channel::{Message, receive};
 use crate::hooks;
 use crate::plan::Plan;
 use crate::plan::step::{HookPoint, StartSignal, Step};
-use crate::sys::{clone, pidfd, privilege, socket};
+use crate::sys::{clone, fds, pidfd, privilege, socket};
 
 /// What the child is born with, besides the plan.
 #[derive(Debug)]
@@ -37,6 +37,22 @@ pub struct Inherited {
     pub container: Option<OwnedFd>,
     /// Files of the cgroup that move whoever writes `0` there.
     pub entrances: Vec<OwnedFd>,
+}
+
+impl Inherited {
+    /// Lets go of the parent's other descriptors. A container that is created may wait for its
+    /// start for long: it must neither keep the parent's files and locks alive nor show them to
+    /// what runs inside.
+    fn close_all_else(&self, plan: &Plan) -> nix::Result<()> {
+        let preserved = plan.steps.iter().find_map(|planned| match planned.step {
+            Step::CloseDescriptors { keep } => Some(keep),
+            _ => None,
+        });
+        let mut kept = vec![self.channel.as_fd()];
+        kept.extend(self.start_socket.iter().chain(&self.container).map(AsFd::as_fd));
+        kept.extend(self.stdio.iter().flatten().chain(&self.entrances).map(AsFd::as_fd));
+        fds::close_all_but(3 + preserved.unwrap_or(0), &kept)
+    }
 }
 
 /// Why a step failed.
@@ -80,6 +96,10 @@ struct Child<'plan> {
 
 /// Walks the plan. Never returns.
 pub fn run(plan: &Plan, inherited: Inherited) -> ! {
+    if let Err(errno) = inherited.close_all_else(plan) {
+        channel::send_failed(inherited.channel.as_fd(), 0, &Failure::new("close_range", errno));
+        clone::exit_now(1);
+    }
     let Inherited { channel, start_socket, stdio, container, entrances } = inherited;
     let mut child = Child {
         plan,

@@ -144,7 +144,16 @@ impl Process {
             .map_err(|errno| to_py(Error::call("ioctl", "TIOCSWINSZ on the terminal", errno)))
     }
 
-    fn interact(&self, py: Python<'_>, input: RawFd, output: RawFd) -> PyResult<()> {
+    /// False if it still runs after the timeout.
+    #[pyo3(signature = (input, output, timeout=None))]
+    fn interact(
+        &self,
+        py: Python<'_>,
+        input: RawFd,
+        output: RawFd,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let until = deadline(timeout);
         let terminal = self.terminal_fd()?;
         let open = |number, what: &str| {
             process::duplicate(number).map_err(|errno| to_py(Error::call("dup", what, errno)))
@@ -159,6 +168,7 @@ impl Process {
                 signals: None,
                 on_signal: &mut interrupt::never,
                 interrupted: interrupt,
+                until,
             }
             .run()
         })

@@ -8,11 +8,31 @@ use super::check;
 
 /// close_range(2): marks everything from `first` on close-on-exec (Linux ≥ 5.11).
 pub fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
-    // SAFETY: only flags change; no descriptor is closed under its owner.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
+    // Only flags change; no descriptor is closed under its owner.
+    close_range(first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// close_range(2): closes everything from `first` on but `kept`.
+///
+/// For a process that was just cloned, whose copies of its parent's other
+/// descriptors are not used or dropped any more: it ends in execve(2) or _exit(2).
+pub fn close_all_but(first: RawFd, kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.sort_unstable();
+    let mut next = first;
+    for fd in kept.into_iter().filter(|fd| *fd >= first) {
+        if next < fd {
+            close_range(next, (fd - 1) as libc::c_uint, 0)?;
+        }
+        next = fd + 1;
+    }
+    close_range(next, libc::c_uint::MAX, 0)
+}
+
+fn close_range(first: RawFd, last: libc::c_uint, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: takes integers alone; what becomes of the descriptors' owners is said above, by the
+    // two functions that call this one.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
 /// dup2(2) onto a number of our choice, which must be 0, 1 or 2: the copy is inherited.

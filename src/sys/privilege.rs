@@ -138,9 +138,14 @@ pub fn set_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), (&'sta
 /// Resets every signal to its default action and blocks none, as a new program expects.
 pub fn reset_signals() -> nix::Result<()> {
     use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    // The kernel's struct sigaction, all zero: SIG_DFL, no flags, an empty mask.
+    let default = [0_u64; 4];
+    let none = std::ptr::null_mut::<u64>();
     for signal in 1..=64 {
+        // By the bare call, for the C library refuses the signals that it uses itself, and
+        // posix_spawn(3) leaves those ignored.
         // SAFETY: SIG_DFL runs no code of ours; numbers that may not be set answer EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8) };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
