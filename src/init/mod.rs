@@ -22,7 +22,7 @@ pub use channel::{Message, receive};
 use crate::hooks;
 use crate::plan::Plan;
 use crate::plan::step::{HookPoint, StartSignal, Step};
-use crate::sys::{clone, pidfd, privilege, socket};
+use crate::sys::{clone, fds, pidfd, privilege, socket};
 
 /// What the child is born with, besides the plan.
 #[derive(Debug)]
@@ -78,8 +78,29 @@ struct Child<'plan> {
     state: Vec<u8>,
 }
 
+impl Inherited {
+    /// Lets go of everything else that the parent has open: a container that waits for its start
+    /// would keep the parent's callers waiting for an end of file, and what is open can be reached
+    /// through /proc by whoever may look at this process.
+    fn alone(&self, keep: i32) -> nix::Result<()> {
+        let single = [Some(&self.channel), self.start_socket.as_ref(), self.container.as_ref()];
+        let lists = self.stdio.iter().flatten().chain(&self.entrances);
+        let kept: Vec<_> = single.into_iter().flatten().chain(lists).map(AsFd::as_fd).collect();
+        fds::close_all_but(3 + keep, &kept)
+    }
+}
+
 /// Walks the plan. Never returns.
 pub fn run(plan: &Plan, inherited: Inherited) -> ! {
+    let keep = plan.steps.iter().find_map(|planned| match planned.step {
+        Step::CloseDescriptors { keep } => Some(keep),
+        _ => None,
+    });
+    if let Err(errno) = inherited.alone(keep.unwrap_or(0)) {
+        let failure = Failure::new("close_range", errno);
+        channel::send_failed(inherited.channel.as_fd(), 0, &failure);
+        clone::exit_now(1);
+    }
     let Inherited { channel, start_socket, stdio, container, entrances } = inherited;
     let mut child = Child {
         plan,

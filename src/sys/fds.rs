@@ -15,6 +15,26 @@ pub fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
     .map(drop)
 }
 
+/// Closes everything from `first` on but `kept`, for a child that goes its own way.
+///
+/// What else this copy of the process believes to own is lost, so nobody may use it any more: the
+/// child must end in an exec or an exit without running destructors.
+pub fn close_all_but(first: RawFd, kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<RawFd> =
+        kept.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let mut next = first;
+    for end in kept.into_iter().map(Some).chain([None]) {
+        let last = end.map_or(RawFd::MAX, |end| end - 1);
+        if next <= last {
+            // SAFETY: by this function's contract nobody uses what is closed here.
+            check(unsafe { libc::syscall(libc::SYS_close_range, next, last, 0) })?;
+        }
+        next = last.saturating_add(2);
+    }
+    Ok(())
+}
+
 /// dup2(2) onto a number of our choice, which must be 0, 1 or 2: the copy is inherited.
 pub fn install_stdio(fd: impl AsFd, number: RawFd) -> nix::Result<()> {
     if !(0..=2).contains(&number) {
