@@ -170,6 +170,43 @@ def cli(root: Path) -> CommandLine:
     return CommandLine(root)
 
 
+class Shell:
+    """Runs a script in a container of its own; see ``__call__``."""
+
+    def __init__(self, bundle: BundleFactory, root: Path) -> None:
+        self._bundle = bundle
+        self._root = root
+
+    def __call__(
+        self,
+        script: str,
+        change: Change | None = None,
+        *,
+        bundle: rsc.Bundle | None = None,
+        own_rootfs: bool = False,
+        check: bool = True,
+    ) -> str:
+        """Run ``script`` and give its standard output; with ``check``, it must succeed."""
+        if bundle is None:
+            bundle = self._bundle(change, own_rootfs=own_rootfs)
+        done = rsc.run(
+            bundle,
+            ["sh", "-c", script],
+            capture_output=True,
+            text=True,
+            root=self._root,
+            timeout=60,
+        )
+        if check:
+            assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
+        return str(done.stdout)
+
+
+@pytest.fixture
+def sh(bundle: BundleFactory, root: Path) -> Shell:
+    return Shell(bundle, root)
+
+
 # -- the leak check ---------------------------------------------------------------------------
 
 

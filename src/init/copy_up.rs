@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
-use nix::dir::{Dir, Type};
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat, mknodat};
@@ -20,36 +20,37 @@ pub(super) fn copy(source: &OwnedFd, target: &OwnedFd) -> Done {
     for entry in entries {
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            copy_entry(source, target, name, entry.file_type())?;
+            copy_entry(source, target, name)?;
         }
     }
     Ok(())
 }
 
-fn copy_entry(source: &OwnedFd, target: &OwnedFd, name: &CStr, kind: Option<Type>) -> Done {
+fn copy_entry(source: &OwnedFd, target: &OwnedFd, name: &CStr) -> Done {
     let stat =
         fstatat(source, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(Failure::of("fstatat"))?;
     let mode = Mode::from_bits_truncate(stat.st_mode);
-    match kind {
-        Some(Type::Directory) => {
+    // Not every file system tells the type with the name.
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => {
             mkdirat(target, name, mode).map_err(Failure::of("mkdirat"))?;
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let from = openat(source, name, flags, Mode::empty()).map_err(Failure::of("openat"))?;
             let to = openat(target, name, flags, Mode::empty()).map_err(Failure::of("openat"))?;
             copy(&from, &to)?;
         }
-        Some(Type::Symlink) => {
+        libc::S_IFLNK => {
             let link = readlinkat(source, name).map_err(Failure::of("readlinkat"))?;
             nix::unistd::symlinkat(link.as_os_str(), target, name)
                 .map_err(Failure::of("symlinkat"))?;
         }
-        Some(Type::File) => copy_file(source, target, name, mode)?,
-        _ => {
-            let kind = SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT);
+        libc::S_IFREG => copy_file(source, target, name, mode)?,
+        kind => {
+            let kind = SFlag::from_bits_truncate(kind);
             mknodat(target, name, kind, mode, stat.st_rdev).map_err(Failure::of("mknodat"))?;
         }
     }
-    give(target, name, &stat, kind)
+    give(target, name, &stat)
 }
 
 fn copy_file(source: &OwnedFd, target: &OwnedFd, name: &CStr, mode: Mode) -> Done {
@@ -62,11 +63,11 @@ fn copy_file(source: &OwnedFd, target: &OwnedFd, name: &CStr, mode: Mode) -> Don
     )
 }
 
-fn give(target: &OwnedFd, name: &CStr, stat: &FileStat, kind: Option<Type>) -> Done {
+fn give(target: &OwnedFd, name: &CStr, stat: &FileStat) -> Done {
     let (uid, gid) = (Some(stat.st_uid.into()), Some(stat.st_gid.into()));
     nix::unistd::fchownat(target, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
         .map_err(Failure::of("fchownat"))?;
-    if kind == Some(Type::Symlink) {
+    if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
         return Ok(());
     }
     // chown(2) clears the set-user-ID bits, so the mode comes last.

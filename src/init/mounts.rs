@@ -17,7 +17,7 @@ use crate::plan::step::{BindMount, DeviceNode, FilesystemMount, Step};
 use crate::sys::mount::{self, MountAttr, attr};
 use crate::sys::path;
 
-/// What covers masked paths, made on first use and cloned for each.
+/// What covers masked paths, made on first use and cloned from there.
 #[derive(Default)]
 pub(super) struct Masks {
     empty: Option<OwnedFd>,
@@ -75,8 +75,7 @@ impl Child<'_> {
     }
 
     fn mount(&self, asked: &FilesystemMount) -> Done {
-        let target = path::make_dir_in(self.root()?, &asked.target, FOLDER_MODE)
-            .map_err(Failure::of("mkdirat"))?;
+        let target = self.folder_for(asked)?;
         let too_long = |(_, value): &(CString, Option<CString>)| {
             value.as_ref().is_some_and(|value| value.count_bytes() > LONGEST_PARAMETER)
         };
@@ -97,6 +96,20 @@ impl Child<'_> {
             set_attributes(&mounted, &sealed, None)?;
         }
         mount::attach(mounted, target).map_err(Failure::of("move_mount"))
+    }
+
+    fn folder_for(&self, asked: &FilesystemMount) -> Result<OwnedFd, Failure> {
+        let made = path::make_dir_in(self.root()?, &asked.target, FOLDER_MODE)
+            .map_err(Failure::of("mkdirat"))?;
+        if !asked.direct {
+            return Ok(made);
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        path::open_in_nofollow(self.root()?, &asked.target, flags).map_err(|errno| Failure {
+            call: "openat2",
+            errno,
+            detail: "in the rootfs it must be a folder, and no link to one".to_owned(),
+        })
     }
 
     fn bind(&self, asked: &BindMount) -> Done {
@@ -162,18 +175,19 @@ impl Child<'_> {
     fn mask(&mut self, path: &CStr) -> Done {
         let Some(target) = self.existing(path)? else { return Ok(()) };
         let stat = fstat(&target).map_err(Failure::of("fstat"))?;
-        let (cover, make): (_, fn() -> Result<OwnedFd, Failure>) =
+        let (first, make): (_, fn() -> Result<OwnedFd, Failure>) =
             if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
                 (&mut self.masks.empty, empty_folder)
             } else {
                 (&mut self.masks.null, null_device)
             };
-        let cover = match cover {
-            Some(cover) => cover,
-            None => cover.insert(make()?),
+        // The first is attached itself: before 6.15 a mount that is not attached cannot be cloned.
+        let cover = match first {
+            Some(first) => {
+                &mount::clone_tree(first.as_fd(), c"", false).map_err(Failure::of("open_tree"))?
+            }
+            None => first.insert(make()?),
         };
-        let cover =
-            mount::clone_tree(cover.as_fd(), c"", false).map_err(Failure::of("open_tree"))?;
         mount::attach(cover, target).map_err(Failure::of("move_mount"))
     }
 
@@ -252,7 +266,12 @@ fn mount_by_path(asked: &FilesystemMount, target: &OwnedFd) -> Done {
     // The host's /proc is still in place, and the link leads to the descriptor, not along a path.
     let target = format!("/proc/self/fd/{}", target.as_raw_fd());
     let mut data = Vec::new();
+    let mut flags = MsFlags::empty();
     for (key, value) in &asked.parameters {
+        if let Some(flag) = superblock_flag(key) {
+            flags |= flag;
+            continue;
+        }
         if !data.is_empty() {
             data.push(b',');
         }
@@ -267,10 +286,23 @@ fn mount_by_path(asked: &FilesystemMount, target: &OwnedFd) -> Done {
         Some(asked.source.as_c_str()),
         target.as_str(),
         Some(asked.fstype.as_c_str()),
-        MsFlags::empty(),
+        flags,
         Some(data.as_c_str()),
     )
     .map_err(Failure::of("mount"))
+}
+
+/// For mount(2), a flag of the superblock is none of the file system's own options.
+fn superblock_flag(key: &CStr) -> Option<MsFlags> {
+    Some(match key.to_bytes() {
+        b"ro" => MsFlags::MS_RDONLY,
+        b"rw" => MsFlags::empty(),
+        b"sync" => MsFlags::MS_SYNCHRONOUS,
+        b"dirsync" => MsFlags::MS_DIRSYNC,
+        b"mand" => MsFlags::MS_MANDLOCK,
+        b"lazytime" => MsFlags::MS_LAZYTIME,
+        _ => return None,
+    })
 }
 
 fn is_same_device(folder: &OwnedFd, name: &CStr, asked: &DeviceNode) -> bool {

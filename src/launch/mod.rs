@@ -81,7 +81,6 @@ impl<'a> Launch<'a, '_> {
         };
         match cloned {
             Ok(Cloned::Child) => {
-                drop(ours);
                 let Launch { plan, start_socket, stdio, container, .. } = self;
                 let channel = theirs;
                 init::run(plan, Inherited { channel, start_socket, stdio, container, entrances })
@@ -145,6 +144,7 @@ impl Child<'_> {
     pub fn attend(&mut self, duties: &mut impl Duties) -> Result<()> {
         if let Some(maps) = &self.plan.born.id_maps {
             self.write_id_maps(maps)?;
+            self.write_oom_score_adj()?;
             self.answer(b"maps")?;
         }
         if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
@@ -199,6 +199,13 @@ impl Child<'_> {
     fn receive(&self) -> Result<Option<Message>> {
         init::receive(self.channel.as_fd())
             .map_err(|errno| Error::call("recvmsg", "from the child", errno))
+    }
+
+    fn write_oom_score_adj(&self) -> Result<()> {
+        let Some(value) = self.plan.born.oom_score_adj else { return Ok(()) };
+        let path = format!("/proc/{}/oom_score_adj", self.pid);
+        std::fs::write(&path, value.to_string())
+            .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
     }
 
     fn write_id_maps(&self, maps: &IdMaps) -> Result<()> {

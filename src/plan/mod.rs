@@ -101,13 +101,23 @@ impl Plan {
         }
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
+        let chroot = !compiler.has(Namespace::Mount);
+        if chroot {
+            let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
+            compiler.push(Step::AttachRootfs { path }, "$.root.path");
+        }
         let namespaces = namespaces::of_container(spec) & !libc::CLONE_NEWPID;
-        compiler.push(Step::JoinContainer { namespaces }, "");
+        if namespaces != 0 {
+            compiler.push(Step::JoinContainer { namespaces }, "");
+        }
         if compiler.has(Namespace::User) {
             compiler.push(Step::BecomeRoot, "$.linux.namespaces");
         }
         compiler.push(Step::NewSession, "");
         compiler.streams(process, false)?;
+        if chroot {
+            compiler.push(Step::Chroot, "$.root.path");
+        }
         compiler.process(process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
         Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
@@ -172,14 +182,15 @@ impl<'a> Compiler<'a> {
             return Err(Error::spec("$.process", None, "config.md#process", message));
         };
         let rootfs = self.rootfs(spec)?;
-        let born = self.namespaces(spec)?;
-        self.push(Step::NewSession, "");
-        // These are written through the host's /proc, so before the root changes.
-        if let Some(value) = process.oom_score_adj() {
+        // Lowering it takes a privilege that a user namespace does not give.
+        let oom_score_adj = process.oom_score_adj();
+        if let (Some(value), false) = (oom_score_adj, self.new_user_namespace()) {
             self.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
         }
+        let mut born = self.namespaces(spec)?;
+        born.oom_score_adj = oom_score_adj.filter(|_| self.new_user_namespace());
+        self.push(Step::NewSession, "");
         self.host_names(spec)?;
-        self.kernel_parameters(spec)?;
         if self.has(Namespace::Mount) {
             self.attach_rootfs(&rootfs)?;
             self.mounts(spec)?;
@@ -196,6 +207,9 @@ impl<'a> Compiler<'a> {
         }
         self.streams(process, self.has(Namespace::Mount))?;
         self.hooks_before_pivot();
+        // A hook may have brought the network device that one of them names; and they are written
+        // through the host's /proc, so before the root changes.
+        self.kernel_parameters(spec)?;
         self.enter_rootfs(spec)?;
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
@@ -255,6 +269,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn hooks_before_pivot(&mut self) {
+        if !self.hooks.create_runtime.is_empty() || !self.hooks.create_container.is_empty() {
+            // They may look for the container in its cgroup.
+            self.await_cgroup();
+        }
         if !self.hooks.create_runtime.is_empty() {
             self.push(Step::Hooks(HookPoint::CreateRuntime), "$.hooks.createRuntime");
         }
@@ -305,6 +323,9 @@ impl fmt::Display for Plan {
         if let Some(maps) = &self.born.id_maps {
             writeln!(f, "parent: map uids {:?}", maps.uid.trim_end())?;
             writeln!(f, "parent: map gids {:?}", maps.gid.trim_end())?;
+        }
+        if let Some(value) = self.born.oom_score_adj {
+            writeln!(f, "parent: set oom_score_adj to {value}")?;
         }
         self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
     }

@@ -88,9 +88,13 @@ impl Compiler<'_> {
             parameters.retain(|(key, _)| key.as_c_str() != c"ro");
         }
         parameters.extend(options.data);
+        // Masked and read-only paths are looked for below these: a link that leads elsewhere now
+        // may lead nowhere then.
+        let direct = matches!(fstype.as_bytes(), b"proc" | b"sysfs");
         self.push(
             Step::Mount(FilesystemMount {
                 fstype,
+                direct,
                 source,
                 target,
                 parameters,
@@ -152,6 +156,11 @@ impl Compiler<'_> {
     fn cgroup_mount(&mut self, target: &CString, options: &Options, json_path: &str) -> Result<()> {
         self.await_cgroup();
         let points = self.cgroup.mount_points();
+        if let (true, false, Some(own)) =
+            (points.unified_only, self.has(Namespace::Cgroup), points.hierarchies.first())
+        {
+            return self.cgroup_hierarchy(own, target, options, json_path);
+        }
         if points.unified_only {
             let (fstype, source) = (c"cgroup2".to_owned(), c"cgroup".to_owned());
             self.new_mount(
@@ -225,9 +234,16 @@ impl Compiler<'_> {
         attributes: MountAttr,
         json_path: &str,
     ) {
-        let (recursive, copy_up) = (None, false);
-        let mount =
-            FilesystemMount { fstype, source, target, parameters, attributes, recursive, copy_up };
+        let mount = FilesystemMount {
+            fstype,
+            source,
+            target,
+            direct: false,
+            parameters,
+            attributes,
+            recursive: None,
+            copy_up: false,
+        };
         self.push(Step::Mount(mount), json_path);
     }
 
@@ -284,6 +300,9 @@ impl Compiler<'_> {
 
 /// A name in a folder of the container.
 fn below(folder: &CString, name: &str, json_path: &str) -> Result<CString> {
+    if name.is_empty() {
+        return Ok(folder.clone());
+    }
     let path = Path::new(std::ffi::OsStr::from_bytes(folder.as_bytes())).join(name);
     c_path(&path, || format!("{json_path}.destination"))
 }

@@ -26,6 +26,8 @@ pub struct Born {
     pub time_offsets: Option<String>,
     /// Id maps of a new user namespace.
     pub id_maps: Option<IdMaps>,
+    /// The child's OOM score, where it is born without the privilege to lower it.
+    pub oom_score_adj: Option<i32>,
 }
 
 pub(super) fn kind(typ: LinuxNamespaceType) -> Namespace {

@@ -39,6 +39,9 @@ impl Compiler<'_> {
     /// From the limits to exec, in the order in which each step still has the privilege it needs.
     pub(super) fn process(&mut self, process: &Process) -> Result<()> {
         refuse_unsupported(process)?;
+        // Before the limits, of which one may leave no descriptor to open the folder with.
+        let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
+        self.push(Step::Chdir(cwd), "$.process.cwd");
         for (index, limit) in process.rlimits().iter().flatten().enumerate() {
             let step = Step::Rlimit {
                 resource: rlimit_number(limit.typ()),
@@ -47,8 +50,6 @@ impl Compiler<'_> {
             };
             self.push(step, format!("$.process.rlimits[{index}]"));
         }
-        let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
-        self.push(Step::Chdir(cwd), "$.process.cwd");
         self.identity(process)?;
         if process.no_new_privileges() == Some(true) {
             self.push(Step::NoNewPrivileges, "$.process.noNewPrivileges");
@@ -96,9 +97,23 @@ impl Compiler<'_> {
                 super::display::capabilities(missing)
             ));
         }
-        // The kernel raises in the ambient set only what is permitted and inheritable.
-        let ambient = bits.ambient & bits.sets.permitted & bits.sets.inheritable;
-        Bits { ambient, ..bits }
+        let beyond = bits.sets.inheritable & !bits.bounding;
+        if beyond != 0 {
+            self.warnings.push(format!(
+                "$.process.capabilities.inheritable: {} cannot be granted: not in bounding",
+                super::display::capabilities(beyond)
+            ));
+        }
+        // What the kernel would refuse as a whole is granted as far as it goes (capset(2), prctl(2)):
+        // nothing in effect that is not permitted, nothing inheritable past the bounding set, in
+        // the ambient set only what is both permitted and inheritable.
+        let sets = CapabilitySets {
+            effective: bits.sets.effective & bits.sets.permitted,
+            inheritable: bits.sets.inheritable & bits.bounding,
+            ..bits.sets
+        };
+        let ambient = bits.ambient & sets.permitted & sets.inheritable;
+        Bits { ambient, sets, ..bits }
     }
 
     fn program(&mut self, process: &Process) -> Result<()> {

@@ -30,6 +30,8 @@ pub struct FilesystemMount {
     pub source: CString,
     /// Where, inside the root.
     pub target: CString,
+    /// A symbolic link on the way there is refused.
+    pub direct: bool,
     /// Parameters of the superblock: a flag, or a key and its value.
     pub parameters: Vec<(CString, Option<CString>)>,
     /// Attributes of the mount.

@@ -7,10 +7,10 @@
 //! tree and are refused (CVE-2019-16884, CVE-2021-30465).
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::check;
@@ -19,6 +19,9 @@ const RESOLVE_NO_XDEV: u64 = 0x01;
 const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// As many as the kernel follows in one path.
+const MOST_LINKS: usize = 40;
 
 #[repr(C)]
 struct OpenHow {
@@ -77,33 +80,74 @@ pub fn open_in_same_mount(root: impl AsFd, path: &CStr, flags: OFlag) -> nix::Re
 /// Opens the folder at `path` below `root` (`O_PATH`), making what is missing of it.
 ///
 /// From the far end: mostly the folder is there, or its parent is. Each prefix is resolved from the
-/// root anew, so that a link on the way keeps its meaning.
+/// root anew, so that a link on the way keeps its meaning; one that leads to nothing yet is
+/// followed, and what it leads to is made.
 pub fn make_dir_in(root: impl AsFd, path: &CStr, mode: Mode) -> nix::Result<OwnedFd> {
-    let root = root.as_fd();
+    make_dir_following(root.as_fd(), path, mode, MOST_LINKS)
+}
+
+fn make_dir_following(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    mode: Mode,
+    links: usize,
+) -> nix::Result<OwnedFd> {
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
     match open_in(root, path, directory) {
         Err(Errno::ENOENT) => {}
         opened => return opened,
     }
-    let (parent, name) = split(path)?;
-    match mkdirat(make_dir_in(root, &parent, mode)?, name.as_c_str(), mode) {
-        Ok(()) | Err(Errno::EEXIST) => open_in(root, path, directory),
-        Err(errno) => Err(errno),
+    let (above, name) = split(path)?;
+    let parent = make_dir_following(root, &above, mode, links)?;
+    match mkdirat(&parent, name.as_c_str(), mode) {
+        Ok(()) => return open_in(root, path, directory),
+        Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    match open_in(root, path, directory) {
+        Err(Errno::ENOENT) => {
+            let links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
+            let target = c_string(&led_to(&parent, above.to_bytes(), &name)?)?;
+            make_dir_following(root, &target, mode, links)
+        }
+        opened => opened,
     }
 }
 
+/// The path, from the root, that the link `name` in the folder at `above` leads to.
+fn led_to(folder: &OwnedFd, above: &[u8], name: &CStr) -> nix::Result<Vec<u8>> {
+    let target = readlinkat(folder, name)?;
+    let target = std::os::unix::ffi::OsStrExt::as_bytes(target.as_os_str());
+    Ok(if target.starts_with(b"/") { target.to_owned() } else { [above, b"/", target].concat() })
+}
+
 /// Opens the file at `path` below `root` (`O_PATH`), making it and its folders where missing.
+///
+/// A link that leads to nothing yet is followed as by [`make_dir_in`]: images come with an
+/// /etc/resolv.conf that points into an empty /run.
 pub fn make_file_in(root: impl AsFd, path: &CStr, mode: Mode) -> nix::Result<OwnedFd> {
-    match open_in(&root, path, OFlag::O_PATH) {
-        Err(Errno::ENOENT) => {}
-        opened => return opened,
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match open_in(&root, &path, OFlag::O_PATH) {
+            Err(Errno::ENOENT) => {}
+            opened => return opened,
+        }
+        let (above, name) = split(&path)?;
+        let folder = make_dir_in(&root, &above, Mode::from_bits_truncate(0o755))?;
+        // O_EXCL does not follow a link, and does not wait for the writer of a FIFO.
+        match openat2(&folder, &name, OFlag::O_CREAT | OFlag::O_EXCL, mode, 0) {
+            Ok(_) => return open_in(&folder, &name, OFlag::O_PATH | OFlag::O_NOFOLLOW),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        match led_to(&folder, above.to_bytes(), &name) {
+            Ok(target) => path = c_string(&target)?,
+            // No link: somebody has made it in the meantime.
+            Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
     }
-    let (folder, name) = split(path)?;
-    let folder = make_dir_in(&root, &folder, Mode::from_bits_truncate(0o755))?;
-    // O_NOFOLLOW: a dangling link here would make the file wherever the rootfs's author likes.
-    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_RDONLY;
-    openat2(&folder, &name, flags, mode, 0)?;
-    open_in(&folder, &name, OFlag::O_PATH | OFlag::O_NOFOLLOW)
+    Err(Errno::ELOOP)
 }
 
 /// The folder and the last name of a path; the name is never `..`.
