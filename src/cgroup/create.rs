@@ -44,26 +44,50 @@ impl CgroupPlan {
 
     /// Makes the directories; after a failure nothing of it is left.
     ///
-    /// Nothing may join before [`limit`](Self::limit): it would run without limits until then,
-    /// and some of them (real-time, version 1) do not let it in later.
+    /// Nothing may run before [`limit`](Self::limit): it would do so without limits, and some of
+    /// them (real-time, version 1) do not let it in later.
     pub fn make(&self) -> Result<Cgroup> {
-        let mut cgroup = Cgroup::default();
-        for group in &self.groups {
-            match group.make() {
-                Ok(directory) => cgroup.directories.push(directory),
-                Err(error) => {
-                    cgroup.unmake();
-                    return Err(error);
-                }
-            }
-        }
-        match cgroup.check_unused() {
+        let mut cgroup = self.begin()?;
+        match self.finish(&mut cgroup) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 cgroup.unmake();
                 Err(error)
             }
         }
+    }
+
+    /// Makes the directory of the unified hierarchy, if there is one, to be born into; the others
+    /// can be made while who was born there is busy. After a failure nothing of it is left.
+    pub fn begin(&self) -> Result<Cgroup> {
+        let mut cgroup = Cgroup::default();
+        let unified = self.groups.iter().filter(|group| group.hierarchy.version == Version::Two);
+        match unified.map(Group::make_unused).try_for_each(|made| {
+            cgroup.directories.push(made?);
+            Ok(())
+        }) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                cgroup.unmake();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the directories that [`begin`](Self::begin) did not; those of version 1 come first.
+    ///
+    /// What was made until a failure is on the list, for [`Cgroup::take_back`].
+    pub fn finish(&self, cgroup: &mut Cgroup) -> Result<()> {
+        let first = self.groups.iter().filter(|group| group.hierarchy.version == Version::One);
+        for (at, group) in first.enumerate() {
+            cgroup.directories.insert(at, group.make_unused()?);
+        }
+        if cgroup.directories.iter().any(|directory| !directory.made) && cgroup.frozen()? {
+            return Err(Error::new(Kind::State, "the cgroup exists already and is frozen")
+                .asked_by("$.linux.cgroupsPath")
+                .hint("thaw it or give the container another"));
+        }
+        Ok(())
     }
 
     /// Sets the limits in directories that [`make`](Self::make) made.
@@ -87,26 +111,11 @@ impl Cgroup {
         }
     }
 
-    /// A directory that was there already must be empty and thawed, or two containers would
-    /// share their limits and their end.
-    fn check_unused(&self) -> Result<()> {
-        let found = || self.directories.iter().filter(|directory| !directory.made);
-        for directory in found() {
-            let pids = directory.pids()?;
-            if !pids.is_empty() {
-                let path = directory.path.display();
-                let message = format!("the cgroup {path} has {} processes already", pids.len());
-                return Err(Error::new(Kind::State, message)
-                    .asked_by("$.linux.cgroupsPath")
-                    .hint("give the container a cgroup of its own"));
-            }
-        }
-        if found().next().is_some() && self.frozen()? {
-            return Err(Error::new(Kind::State, "the cgroup exists already and is frozen")
-                .asked_by("$.linux.cgroupsPath")
-                .hint("thaw it or give the container another"));
-        }
-        Ok(())
+    /// Takes back a making, after a failure when processes may have been in it; what was there
+    /// before stays.
+    pub fn take_back(mut self) -> Result<()> {
+        self.directories.retain(|directory| directory.made);
+        self.delete()
     }
 }
 
@@ -124,6 +133,21 @@ impl Group {
             handle: None,
             path,
         }
+    }
+
+    /// A directory that was there already must be empty, or two containers would share their
+    /// limits and their end.
+    fn make_unused(&self) -> Result<Directory> {
+        let directory = self.make()?;
+        let pids = if directory.made { Vec::new() } else { directory.pids()? };
+        if pids.is_empty() {
+            return Ok(directory);
+        }
+        let path = directory.path.display();
+        let message = format!("the cgroup {path} has {} processes already", pids.len());
+        Err(Error::new(Kind::State, message)
+            .asked_by("$.linux.cgroupsPath")
+            .hint("give the container a cgroup of its own"))
     }
 
     fn make(&self) -> Result<Directory> {

@@ -9,6 +9,7 @@ use oci_spec::runtime::Spec;
 
 use super::Config;
 use super::delete::poststop;
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::launch::{Child, Duties, Launch};
@@ -97,8 +98,9 @@ impl<'a> Making<'a> {
         // What exists from here on is on record first: whoever finds the record after this process
         // was killed can take it all away.
         let state = self.state.insert(new_state(&creation, self.plan));
-        folder.write(state)?;
-        state.cgroup = self.plan.cgroup.make()?;
+        folder.record(state)?;
+        state.cgroup = Cgroup::default();
+        state.cgroup = self.plan.cgroup.begin()?;
         let plan = self.plan;
         let launch = Launch {
             plan,
@@ -116,7 +118,7 @@ impl<'a> Making<'a> {
         state.init = ProcessId::of(child.pid).map_err(|errno| {
             Error::path_call("read", format!("/proc/{}/stat", child.pid), errno)
         })?;
-        folder.write(state)?;
+        folder.record_init(state.init)?;
         child.attend(&mut Parent { plan: self.plan, state })?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
@@ -134,8 +136,8 @@ impl<'a> Making<'a> {
             child.kill();
         }
         // The error that led here is the one to report.
-        if let Some(state) = self.state.take() {
-            let _ = state.cgroup.delete();
+        if let Some(mut state) = self.state.take() {
+            let _ = std::mem::take(&mut state.cgroup).take_back();
             // Other hooks may have run, and these undo what they did (runtime.md#lifecycle: after
             // a failed hook the lifecycle goes on at step 12).
             if had_child {
@@ -162,12 +164,15 @@ pub(super) fn poststart(state: &State) -> Result<()> {
 
 struct Parent<'a> {
     plan: &'a Plan,
-    state: &'a State,
+    state: &'a mut State,
 }
 
 impl Duties for Parent<'_> {
-    fn limit(&mut self) -> Result<()> {
-        self.plan.cgroup.limit(&self.state.cgroup)
+    fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
+        let cgroup = &mut self.state.cgroup;
+        self.plan.cgroup.finish(cgroup)?;
+        self.plan.cgroup.limit(cgroup)?;
+        cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {
@@ -189,7 +194,7 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> State {
     State {
         oci_version: spec.version().clone(),
         id: creation.id.to_owned(),
-        init: ProcessId { pid: 0, start_time: 0 },
+        init: ProcessId::default(),
         bundle: creation.bundle.to_owned(),
         rootfs: rootfs(spec, creation.bundle),
         created: now(),

@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
 use super::{Held, Running};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::launch::{Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
@@ -68,7 +69,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     if let Some(announce) = execution.announce {
         announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
     }
-    match child.attend(&mut Nothing).and_then(|()| child.go(&[])) {
+    match child.attend(&mut Visit(&held.state.cgroup)).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
             child.kill();
@@ -77,12 +78,12 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     }
 }
 
-/// An exec has no limits of its own and no hooks.
-struct Nothing;
+/// The cgroup is there, and an exec has no hooks.
+struct Visit<'a>(&'a Cgroup);
 
-impl Duties for Nothing {
-    fn limit(&mut self) -> Result<()> {
-        Ok(())
+impl Duties for Visit<'_> {
+    fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
+        self.0.entrances(!born_inside)
     }
 
     fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {

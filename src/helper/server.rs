@@ -1,13 +1,16 @@
 //! The launcher: small, of one thread, and the parent of all containers' processes.
 //!
-//! It serves no request itself. One spare worker waits for the next request;
-//! when it has one, the launcher forks the next spare. Containers are born as
-//! siblings of their worker, so as the launcher's children: it reaps them and
-//! hands their exit status on. Nothing here waits for a container.
+//! It serves no request itself. One spare worker waits for the next request.
+//! When it has one, the launcher forks the next spare: at once if a further
+//! request is waiting, else when it is out of the first one's way. Containers
+//! are born as siblings of their worker, so as the launcher's children: it
+//! reaps them and hands their exit status on. Nothing here waits for a
+//! container.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -33,25 +36,18 @@ pub(super) struct Claim {
 
 /// What the launcher listens to.
 enum Watched {
-    /// Requests: only its end is of interest here, the spare worker takes what comes.
-    Requests {
-        _socket: OwnedFd,
-    },
-    /// The process that started the launcher.
-    Caller {
-        _process: OwnedFd,
-    },
-    Worker {
-        process: OwnedFd,
-        channel: OwnedFd,
-        busy: bool,
-    },
-    Child {
-        process: OwnedFd,
-        status: OwnedFd,
-        claim: Claim,
-    },
+    Worker { process: OwnedFd, channel: OwnedFd, busy: bool },
+    Child { process: OwnedFd, status: OwnedFd, claim: Claim },
 }
+
+/// The token of the requests' socket.
+const REQUESTS: u64 = 0;
+/// The token of the process that started the launcher.
+const CALLER: u64 = 1;
+
+/// A request that came alone is served by two processors, the worker's and the container's; the
+/// next spare is forked when most are through; in milliseconds.
+const OUT_OF_THE_WAY: u8 = 5;
 
 /// Runs the launcher on descriptors 0 (requests) and 1 (the caller's pidfd). Never returns.
 ///
@@ -77,12 +73,13 @@ pub fn run() -> Result<std::convert::Infallible> {
         facts,
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(broken)?,
         watched: HashMap::new(),
-        next: 0,
+        next: CALLER + 1,
         requests,
+        has_spare: false,
         ending: false,
     };
     socket::send(&server.requests, GREETING.as_bytes(), &[]).map_err(broken)?;
-    server.serve(caller)
+    server.serve(&caller)
 }
 
 /// Lets go of what it was started in: no folder stays busy, no pipe stays open for it.
@@ -106,29 +103,49 @@ struct Server {
     watched: HashMap<u64, Watched>,
     next: u64,
     requests: OwnedFd,
+    /// A worker waits for the next request.
+    has_spare: bool,
     /// The caller is gone: no spare worker is needed any more.
     ending: bool,
 }
 
 impl Server {
-    fn serve(&mut self, caller: OwnedFd) -> Result<std::convert::Infallible> {
-        let requests = self.requests.try_clone().map_err(|e| Error::io("dup", "requests", &e))?;
-        // Level-triggered POLLIN on the requests would wake the launcher for each of them.
-        self.watch(requests, EpollFlags::empty(), |socket| Watched::Requests { _socket: socket })?;
-        self.watch(caller, EpollFlags::EPOLLIN, |process| Watched::Caller { _process: process })?;
-        self.spare()?;
+    fn serve(&mut self, caller: &OwnedFd) -> Result<std::convert::Infallible> {
+        self.listen(&self.requests, EpollFlags::empty(), REQUESTS)?;
+        self.listen(caller, EpollFlags::EPOLLIN, CALLER)?;
+        self.fork_spare()?;
         let mut events = [EpollEvent::empty(); 32];
         loop {
-            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if self.has_spare { EpollTimeout::NONE } else { OUT_OF_THE_WAY.into() };
+            let ready = match self.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => continue,
                 ready => {
                     ready.map_err(|errno| Error::call("epoll_wait", "in the launcher", errno))?
                 }
             };
+            if ready == 0 {
+                self.fork_spare()?;
+            }
             for event in &events[..ready] {
-                self.happened(event.data())?;
+                self.happened(event.data(), event.events())?;
             }
         }
+    }
+
+    fn listen(&self, fd: &OwnedFd, events: EpollFlags, token: u64) -> Result<()> {
+        self.epoll
+            .add(fd, EpollEvent::new(events, token))
+            .map_err(|errno| Error::call("epoll_ctl", "in the launcher", errno))
+    }
+
+    /// While a worker waits for requests the launcher must not be woken by each of them; their end
+    /// is always reported.
+    fn set_spare(&mut self, has_spare: bool) -> Result<()> {
+        self.has_spare = has_spare;
+        let events = if has_spare { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+        self.epoll
+            .modify(&self.requests, &mut EpollEvent::new(events, REQUESTS))
+            .map_err(|errno| Error::call("epoll_ctl", "in the launcher", errno))
     }
 
     fn watch(
@@ -139,27 +156,37 @@ impl Server {
     ) -> Result<()> {
         let token = self.next;
         self.next += 1;
-        self.epoll
-            .add(&fd, EpollEvent::new(events, token))
-            .map_err(|errno| Error::call("epoll_ctl", "in the launcher", errno))?;
+        self.listen(&fd, events, token)?;
         self.watched.insert(token, watched(fd));
         Ok(())
     }
 
-    fn happened(&mut self, token: u64) -> Result<()> {
-        match self.watched.get(&token) {
-            Some(Watched::Requests { .. } | Watched::Caller { .. }) => self.end(),
-            Some(Watched::Worker { .. }) => self.worker_spoke(token),
-            Some(Watched::Child { .. }) => self.child_ended(token),
-            None => Ok(()),
+    fn happened(&mut self, token: u64, events: EpollFlags) -> Result<()> {
+        match (token, self.watched.get(&token)) {
+            (REQUESTS, _) if events == EpollFlags::EPOLLIN => self.fork_spare(),
+            (REQUESTS | CALLER, _) => self.end(),
+            (_, Some(Watched::Worker { .. })) => self.worker_spoke(token),
+            (_, Some(Watched::Child { .. })) => self.child_ended(token),
+            (_, None) => Ok(()),
         }
     }
 
-    /// Forks the worker that takes the next request.
-    fn spare(&mut self) -> Result<()> {
+    /// Forks the worker that takes the next request, unless there is one.
+    fn fork_spare(&mut self) -> Result<()> {
+        if self.has_spare || self.ending {
+            return Ok(());
+        }
         let failed = |errno| Error::call("clone3", "for a worker", errno);
         let (ours, theirs) = socket::pair().map_err(failed)?;
-        match clone3(self.proof, &CloneFlags::default()).map_err(failed)? {
+        let cloned = match clone3(self.proof, &CloneFlags::default()) {
+            // Out of memory or at a limit: whoever waits for a worker is served when that is over.
+            Err(Errno::EAGAIN | Errno::ENOMEM) => {
+                std::thread::sleep(Duration::from_millis(OUT_OF_THE_WAY.into()));
+                return Ok(());
+            }
+            cloned => cloned.map_err(failed)?,
+        };
+        match cloned {
             Cloned::Child => {
                 drop(ours);
                 // The copies of other requests' sockets would keep their callers waiting.
@@ -169,7 +196,8 @@ impl Server {
             Cloned::Parent(_, process) => {
                 drop(theirs);
                 let watched = |channel| Watched::Worker { process, channel, busy: false };
-                self.watch(ours, EpollFlags::EPOLLIN, watched)
+                self.watch(ours, EpollFlags::EPOLLIN, watched)?;
+                self.set_spare(true)
             }
         }
     }
@@ -182,16 +210,19 @@ impl Server {
         match socket::receive(&*channel, &mut message) {
             Ok(Some((_, fds))) if fds.is_empty() => {
                 *busy = true;
-                if self.ending { Ok(()) } else { self.spare() }
+                self.set_spare(false)
             }
             Ok(Some((read, fds))) => self.claimed(&message[..read], fds),
             Err(Errno::EINTR | Errno::EAGAIN) => Ok(()),
             Ok(None) | Err(_) => {
                 // It has closed its end, so it is ending.
                 let _ = pidfd::reap(&*process, true);
-                let died_idle = !*busy;
+                let was_spare = !*busy;
                 self.forget(token);
-                if died_idle && !self.ending { self.spare() } else { Ok(()) }
+                if was_spare {
+                    self.set_spare(false)?;
+                }
+                self.fork_spare()
             }
         }
     }

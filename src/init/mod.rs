@@ -35,8 +35,6 @@ pub struct Inherited {
     pub stdio: Option<[OwnedFd; 3]>,
     /// The init of the container to enter.
     pub container: Option<OwnedFd>,
-    /// Files of the cgroup that move whoever writes `0` there.
-    pub entrances: Vec<OwnedFd>,
 }
 
 impl Inherited {
@@ -50,7 +48,7 @@ impl Inherited {
         });
         let mut kept = vec![self.channel.as_fd()];
         kept.extend(self.start_socket.iter().chain(&self.container).map(AsFd::as_fd));
-        kept.extend(self.stdio.iter().flatten().chain(&self.entrances).map(AsFd::as_fd));
+        kept.extend(self.stdio.iter().flatten().map(AsFd::as_fd));
         fds::close_all_but(3 + preserved.unwrap_or(0), &kept)
     }
 }
@@ -84,7 +82,6 @@ struct Child<'plan> {
     starter: Option<OwnedFd>,
     stdio: Option<[OwnedFd; 3]>,
     container: Option<OwnedFd>,
-    entrances: Vec<OwnedFd>,
     namespaces: Vec<OwnedFd>,
     /// The rootfs, until it is `/`.
     root: Option<OwnedFd>,
@@ -100,7 +97,7 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         channel::send_failed(inherited.channel.as_fd(), 0, &Failure::new("close_range", errno));
         clone::exit_now(1);
     }
-    let Inherited { channel, start_socket, stdio, container, entrances } = inherited;
+    let Inherited { channel, start_socket, stdio, container } = inherited;
     let mut child = Child {
         plan,
         channel,
@@ -108,7 +105,6 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         starter: None,
         stdio,
         container,
-        entrances,
         namespaces: Vec::new(),
         root: None,
         masks: mounts::Masks::default(),
@@ -137,7 +133,7 @@ impl<'plan> Child<'plan> {
 
     fn step(&mut self, index: usize, step: &'plan Step) -> Done {
         match step {
-            Step::AwaitIdMaps | Step::AwaitCgroup => self.hear().map(drop),
+            Step::AwaitIdMaps => self.hear().map(drop),
             Step::JoinCgroup => self.join_cgroup(),
             Step::BecomeRoot => set_user(0, 0, None),
             Step::OpenNamespace { path, .. } => self.open_namespace(path),
@@ -204,18 +200,24 @@ impl<'plan> Child<'plan> {
     }
 
     fn join_cgroup(&mut self) -> Done {
-        std::mem::take(&mut self.entrances).into_iter().try_for_each(|entrance| {
+        // With the word come files of the cgroup that move whoever writes `0` there.
+        let (_, entrances) = self.hear_with_fds()?;
+        entrances.into_iter().try_for_each(|entrance| {
             nix::unistd::write(entrance, b"0").map(drop).map_err(Failure::of("write"))
         })
     }
 
-    /// Waits for the parent. Its end closed means that it died: then nobody wants this child.
     fn hear(&self) -> Result<Vec<u8>, Failure> {
+        self.hear_with_fds().map(|(message, _)| message)
+    }
+
+    /// Waits for the parent. Its end closed means that it died: then nobody wants this child.
+    fn hear_with_fds(&self) -> Result<(Vec<u8>, Vec<OwnedFd>), Failure> {
         let mut message = vec![0; 64 * 1024];
         match receive_whole(self.channel.as_fd(), &mut message) {
-            Ok(Some(read)) => {
+            Ok(Some((read, fds))) => {
                 message.truncate(read);
-                Ok(message)
+                Ok((message, fds))
             }
             Ok(None) => clone::exit_now(1),
             Err(errno) => Err(Failure::new("recvmsg", errno)),
@@ -249,18 +251,21 @@ impl<'plan> Child<'plan> {
         let starter = socket::accept(&socket).map_err(Failure::of("accept4"))?;
         let mut message = vec![0; 64 * 1024];
         let read = receive_whole(starter.as_fd(), &mut message).map_err(Failure::of("recvmsg"))?;
-        message.truncate(read.unwrap_or(0));
+        message.truncate(read.map_or(0, |(read, _)| read));
         self.state = message;
         self.starter = Some(starter);
         Ok(())
     }
 }
 
-fn receive_whole(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<usize>> {
+/// Bytes received, and the descriptors that came along.
+type Received = (usize, Vec<OwnedFd>);
+
+fn receive_whole(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<Received>> {
     loop {
         match socket::receive(socket, buffer) {
             Err(Errno::EINTR) => {}
-            received => return received.map(|message| message.map(|(read, _)| read)),
+            received => return received,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 mod hints;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -51,6 +51,8 @@ pub struct Child<'a> {
     /// The caller's end of its terminal.
     pub terminal: Option<OwnedFd>,
     channel: OwnedFd,
+    /// Whether it is in the unified hierarchy's cgroup by birth.
+    born_inside: bool,
 }
 
 impl<'a> Launch<'a, '_> {
@@ -63,7 +65,6 @@ impl<'a> Launch<'a, '_> {
         let (ours, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
         let born_in = self.cgroup.unified_fd()?;
-        let mut entrances = self.cgroup.entrances(born_in.is_none())?;
         let mut flags = CloneFlags {
             namespaces: self.plan.born.namespaces as u64,
             sibling: self.sibling,
@@ -74,19 +75,20 @@ impl<'a> Launch<'a, '_> {
             // that way, and a threaded cgroup neither.
             Err(Errno::EBUSY | Errno::EOPNOTSUPP) if flags.cgroup.is_some() => {
                 flags.cgroup = None;
-                entrances = self.cgroup.entrances(true)?;
                 clone3(self.proof, &flags)
             }
             cloned => cloned,
         };
+        let born_inside = flags.cgroup.is_some();
         match cloned {
             Ok(Cloned::Child) => {
                 let Launch { plan, start_socket, stdio, container, .. } = self;
                 let channel = theirs;
-                init::run(plan, Inherited { channel, start_socket, stdio, container, entrances })
+                init::run(plan, Inherited { channel, start_socket, stdio, container })
             }
             Ok(Cloned::Parent(pid, pidfd)) => {
-                Ok(Child { plan: self.plan, pid, pidfd, terminal: None, channel: ours })
+                let plan = self.plan;
+                Ok(Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside })
             }
             Err(errno) => Err(hints::clone_failed(self.plan, errno)),
         }
@@ -130,8 +132,9 @@ impl<'a> Launch<'a, '_> {
 
 /// What the parent does at the plan's waits, besides id maps.
 pub trait Duties {
-    /// Set the limits of the cgroup that the child is in, or about to enter.
-    fn limit(&mut self) -> Result<()>;
+    /// Make what the child is about to enter, and open what lets it in: without that of the
+    /// unified hierarchy if it was born there.
+    fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>>;
     /// The container's state as hooks read it, and the hooks that run in the runtime's namespaces.
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>>;
 }
@@ -148,8 +151,9 @@ impl Child<'_> {
             self.answer(b"maps")?;
         }
         if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
-            duties.limit()?;
-            self.answer(b"cgroup")?;
+            let entrances = duties.cgroup(self.born_inside)?;
+            let fds: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+            self.answer_with_fds(b"cgroup", &fds)?;
         }
         loop {
             match self.receive()? {
@@ -189,7 +193,11 @@ impl Child<'_> {
     }
 
     fn answer(&self, message: &[u8]) -> Result<()> {
-        match socket::send(&self.channel, message, &[]) {
+        self.answer_with_fds(message, &[])
+    }
+
+    fn answer_with_fds(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        match socket::send(&self.channel, message, fds) {
             // It has failed already; what it has to say is about to be received.
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::call("sendmsg", "to the child", errno)),

@@ -186,8 +186,7 @@ impl Display for Step {
             Step::Device(device) => device.fmt(f),
             Step::Link { target, path } => write!(f, "link {} to {}", Quoted(path), Quoted(target)),
             Step::MakeDir(path) => write!(f, "make folder {} if missing", Quoted(path)),
-            Step::AwaitCgroup => f.write_str("await cgroup"),
-            Step::JoinCgroup => f.write_str("join cgroup"),
+            Step::JoinCgroup => f.write_str("await and join cgroup"),
             Step::Unshare { namespaces: flags } => {
                 write!(f, "unshare {} namespace", namespaces(*flags))
             }

@@ -260,7 +260,6 @@ impl<'a> Compiler<'a> {
             return;
         }
         self.cgroup_awaited = true;
-        self.push(Step::AwaitCgroup, "");
         self.push(Step::JoinCgroup, "$.linux.cgroupsPath");
         if self.new_namespaces & libc::CLONE_NEWCGROUP != 0 {
             let step = Step::Unshare { namespaces: libc::CLONE_NEWCGROUP };

@@ -141,9 +141,8 @@ pub enum Step {
     Link { target: CString, path: CString },
     /// A folder, unless it is there.
     MakeDir(CString),
-    /// Wait until the parent has set the cgroup's limits.
-    AwaitCgroup,
-    /// Move into the cgroup. The child does this itself: for a process of one thread that writes
+    /// Wait until the parent has made the cgroup and set its limits, then move into it. The child
+    /// does this itself: for a process of one thread that writes
     /// `0`, the kernel need not stop all forks of the host, which costs it milliseconds.
     JoinCgroup,
     /// unshare(2), for what must not be new before the cgroup is joined.
@@ -263,7 +262,7 @@ impl Step {
     pub fn wait(&self) -> Option<Wait> {
         match self {
             Step::AwaitIdMaps => Some(Wait::IdMaps),
-            Step::AwaitCgroup => Some(Wait::Cgroup),
+            Step::JoinCgroup => Some(Wait::Cgroup),
             Step::Hooks(point) => Some(Wait::Hooks(*point)),
             Step::AwaitStart(signal) => Some(Wait::Start(*signal)),
             _ => None,

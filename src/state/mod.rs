@@ -1,7 +1,7 @@
 //! What is known of a container, on disk: it outlives whoever created it.
 //!
 //! `<root>/<id>/` holds `state.json`, which records what was resolved at
-//! creation so that nothing is derived anew later, and until the container is
+//! creation so that nothing is derived anew later, `init`, who that is, and until the container is
 //! started `start`, the socket on which its init waits. The folder's flock(2)
 //! is the container's lock.
 
@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use crate::plan::HookPrograms;
 pub use process::{ProcessId, pidfd_of};
 
 const STATE: &str = "state.json";
-const NEW_STATE: &str = "state.json.new";
+const INIT: &str = "init";
 /// The name of the start socket in a container's folder.
 pub const START_SOCKET: &str = "start";
 /// What a file's name may have.
@@ -70,7 +70,8 @@ pub struct State {
     pub oci_version: String,
     /// The container's name.
     pub id: String,
-    /// Its init.
+    /// Its init, on record in a file of its own; the default until there is one.
+    #[serde(skip)]
     pub init: ProcessId,
     /// The bundle's folder, absolute.
     pub bundle: PathBuf,
@@ -301,35 +302,57 @@ impl Folder {
         &self.path
     }
 
-    /// Writes the state: the old one stays whole until the new one is complete on disk.
-    pub fn write(&self, state: &State) -> Result<()> {
+    /// Puts on record what is going to be made. Written once: nothing in it changes later, so that
+    /// no disk that fills up can take it away.
+    pub fn record(&self, state: &State) -> Result<()> {
         let bytes = serde_json::to_vec(state).map_err(|error| {
             Error::new(Kind::Other, format!("write state of {:?}: {error}", self.id))
         })?;
-        let written = self.write_beside(&bytes);
-        if written.is_err() {
-            let _ = unlinkat(&self.fd, NEW_STATE, UnlinkatFlags::NoRemoveDir);
-        }
-        written
+        self.write_new(STATE, &bytes)
     }
 
-    fn write_beside(&self, bytes: &[u8]) -> Result<()> {
-        let path = self.path.join(NEW_STATE);
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        let file = openat(&self.fd, NEW_STATE, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+    /// Puts on record who the init is. Without this, the container was not created to the end.
+    pub fn record_init(&self, init: ProcessId) -> Result<()> {
+        self.write_new(INIT, format!("{} {}\n", init.pid, init.start_time).as_bytes())
+    }
+
+    fn write_new(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|errno| Error::path_call("open", &path, errno))?;
         File::from(file).write_all(bytes).map_err(|error| {
-            Error::io("write", &path, &error).hint("the last complete state is kept")
-        })?;
-        renameat(&self.fd, NEW_STATE, &self.fd, STATE)
-            .map_err(|errno| Error::path_call("rename", &path, errno))
+            let failed = Error::io("write", &path, &error);
+            match failed.errno() {
+                Some(Errno::ENOSPC | Errno::EDQUOT) => {
+                    failed.hint("free space there, or name another folder with root")
+                }
+                _ => failed,
+            }
+        })
     }
 
-    /// Reads the state; none where its creator died before it was written.
+    /// Reads the state; none where its creator died, or is, before it was written to the end.
     pub fn read(&self) -> Result<Option<State>> {
-        let path = self.path.join(STATE);
-        let file = match openat(&self.fd, STATE, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        {
+        let init = self.read_file(INIT)?;
+        let Some(bytes) = self.read_file(STATE)? else { return Ok(None) };
+        // One line that is there is whole: the kernel writes it in one piece.
+        let init = init.as_deref().and_then(ProcessId::parse);
+        match (serde_json::from_slice::<State>(&bytes), init) {
+            (Ok(state), init) => Ok(Some(State { init: init.unwrap_or_default(), ..state })),
+            (Err(_), None) => Ok(None),
+            (Err(error), Some(_)) => {
+                let path = self.path.join(STATE);
+                let message = format!("state of container {:?} in {path:?}: {error}", self.id);
+                Err(Error::new(Kind::Other, message).hint("delete the container with force"))
+            }
+        }
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return Ok(None),
             file => file.map_err(|errno| Error::path_call("open", &path, errno))?,
         };
@@ -337,13 +360,7 @@ impl Folder {
         File::from(file)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io("read", &path, &error))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::new(
-                Kind::Other,
-                format!("state of container {:?} in {path:?}: {error}", self.id),
-            )
-            .hint("delete the container with force")
-        })
+        Ok(Some(bytes))
     }
 
     /// The status of the container with this state, as the host shows it now.
@@ -351,6 +368,9 @@ impl Folder {
         let Some(state) = state else {
             return if self.is_busy() { Status::Creating } else { Status::Stopped };
         };
+        if state.init == ProcessId::default() && self.is_busy() {
+            return Status::Creating;
+        }
         if !state.init.is_alive() {
             return Status::Stopped;
         }
@@ -371,7 +391,7 @@ impl Folder {
 
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
-        for name in [START_SOCKET, NEW_STATE, STATE] {
+        for name in [START_SOCKET, INIT, STATE] {
             self.remove_file(name)?;
         }
         match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {

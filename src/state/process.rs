@@ -6,13 +6,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use crate::sys::pidfd;
 
 /// A process, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessId {
     /// Its number.
     pub pid: i32,
@@ -25,6 +23,13 @@ impl ProcessId {
     pub fn of(pid: Pid) -> nix::Result<Self> {
         let (_, start_time) = stat(pid.as_raw())?;
         Ok(ProcessId { pid: pid.as_raw(), start_time })
+    }
+
+    /// Reads `<pid> <start time>`.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let (pid, start_time) =
+            std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
+        Some(ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? })
     }
 
     /// Whether it runs; one that ended and was not waited for yet does not.

@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 
 /// The descriptors that one message carries at most.
-pub const MOST_FDS: usize = 16;
+pub const MOST_FDS: usize = 64;
 
 /// A connected pair; both ends close on exec.
 pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
