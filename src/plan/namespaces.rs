@@ -152,9 +152,11 @@ fn map(mappings: &[LinuxIdMapping]) -> String {
 
 fn time_offsets(spec: &Spec) -> String {
     let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
-    offsets
+    // A JSON object has no order; a plan that prints the same twice has one.
+    let mut sorted: Vec<_> = offsets.into_iter().flatten().collect();
+    sorted.sort_by_key(|(clock, _)| *clock);
+    sorted
         .into_iter()
-        .flatten()
         .map(|(clock, offset)| {
             let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
             format!("{clock} {secs} {nanosecs}\n")
