@@ -82,6 +82,7 @@ fn make(root: &Root, asked: &Create, start: StartSignal, needs_console: bool) ->
         keep_descriptors: asked.common.preserve_fds.into(),
         facts: &Facts::probe()?,
         proof: one_thread()?,
+        network: None,
         announce: None,
     })
 }

@@ -12,7 +12,7 @@ use super::delete::poststop;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
-use crate::launch::{Child, Duties, Launch};
+use crate::launch::{Child, Duties, Launch, SpareNetwork};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Folder, ProcessId, Root, START_SOCKET, State, Status};
@@ -39,6 +39,8 @@ pub struct Creation<'a> {
     pub facts: &'a Facts,
     /// This process has one thread.
     pub proof: SingleThreaded,
+    /// A new network namespace that this process is in, for a container that wants one.
+    pub network: Option<SpareNetwork>,
     /// Who is told of the child as soon as there is one; it is then born as a sibling.
     pub announce: Option<&'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>>,
 }
@@ -110,6 +112,7 @@ impl<'a> Making<'a> {
             start_socket,
             stdio: creation.stdio,
             container: None,
+            network: creation.network,
         };
         let child = self.child.insert(launch.clone()?);
         if let Some(announce) = creation.announce {

@@ -76,11 +76,7 @@ impl Ambient {
     /// This process's.
     pub fn own() -> Self {
         let limits = (0..).map_while(privilege::limit).collect();
-        // The one way to read it without changing it for other threads.
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-        let umask = umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok());
-        Ambient { umask: umask.unwrap_or(0o022), limits }
+        Ambient { umask: umask().unwrap_or(0o022), limits }
     }
 
     /// Makes it this process's.
@@ -93,6 +89,17 @@ impl Ambient {
             }
         }
     }
+}
+
+/// The one way to read it without changing it for other threads.
+fn umask() -> Option<u32> {
+    let mut status = [0; 512];
+    let mut file = std::fs::File::open("/proc/self/status").ok()?;
+    // It is in the second line, after a name of 64 bytes at most.
+    let read = std::io::Read::read(&mut file, &mut status).ok()?;
+    let status = String::from_utf8_lossy(&status[..read]);
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(umask.trim(), 8).ok()
 }
 
 /// What comes back: the process's number, or what went wrong.

@@ -15,6 +15,7 @@ use super::server::Claim;
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
+use crate::launch::SpareNetwork;
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::Root;
@@ -29,14 +30,18 @@ pub(super) fn run(
     proof: SingleThreaded,
 ) -> ! {
     let _ = privilege::set_name(c"rsc:[worker]");
+    // A request is likely to be for a container with a network of its own.
+    let network = SpareNetwork::make();
     if let Some(caller) = next_request(requests, launcher) {
         // With the launcher gone there is nobody to fork the next spare, and this request is served
         // all the same.
         let _ = socket::send(launcher, b"busy", &[]);
         // While anybody holds the launcher's end of the requests' socket, the caller does not see
         // that the launcher is gone.
-        let _ = fds::close_all_but(3, &[caller.as_fd(), launcher.as_fd()]);
-        Serving { caller, launcher, facts, proof }.serve();
+        let mut kept = vec![caller.as_fd(), launcher.as_fd()];
+        kept.extend(network.as_ref().map(AsFd::as_fd));
+        let _ = fds::close_all_but(3, &kept);
+        Serving { caller, launcher, facts, proof }.serve(network);
     }
     exit_now(0)
 }
@@ -71,7 +76,7 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    fn serve(&self) {
+    fn serve(&self, network: Option<SpareNetwork>) {
         let received = request::receive(&self.caller, || Ok(()));
         let Ok(Some((text, fds))) = received else { return };
         let request = match serde_json::from_slice::<Request>(&text) {
@@ -82,7 +87,7 @@ impl Serving<'_> {
             }
         };
         request.ambient.assume();
-        let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&request, fds)));
+        let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&request, fds, network)));
         let served = served.unwrap_or_else(|_| {
             Err(Error::new(Kind::Other, "the runtime panicked while it served this request"))
         });
@@ -124,7 +129,12 @@ impl Serving<'_> {
         }
     }
 
-    fn carry_out(&self, request: &Request, fds: Vec<OwnedFd>) -> Result<Running> {
+    fn carry_out(
+        &self,
+        request: &Request,
+        fds: Vec<OwnedFd>,
+        network: Option<SpareNetwork>,
+    ) -> Result<Running> {
         let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(fds)
             .map_err(|_| Error::new(Kind::Other, "a request comes with four descriptors"))?;
         let root = Root::new(Some(&request.root))?;
@@ -158,19 +168,23 @@ impl Serving<'_> {
                     keep_descriptors: 0,
                     facts: self.facts,
                     proof: self.proof,
+                    network,
                     announce: Some(&mut announce),
                 })
             }
-            Verb::Exec(process) => container::exec(Execution {
-                root: &root,
-                id: &request.id,
-                process: &|spec| process.over(spec),
-                stdio,
-                keep_descriptors: 0,
-                facts: self.facts,
-                proof: self.proof,
-                announce: Some(&mut announce),
-            }),
+            Verb::Exec(process) => {
+                network.map_or(Ok(()), SpareNetwork::leave)?;
+                container::exec(Execution {
+                    root: &root,
+                    id: &request.id,
+                    process: &|spec| process.over(spec),
+                    stdio,
+                    keep_descriptors: 0,
+                    facts: self.facts,
+                    proof: self.proof,
+                    announce: Some(&mut announce),
+                })
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! matters. The plan tells both sides what those are.
 
 mod hints;
+mod network;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,6 +13,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
+
+pub use network::SpareNetwork;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
@@ -38,6 +41,8 @@ pub struct Launch<'a, 'b> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// The init of the container that it enters.
     pub container: Option<OwnedFd>,
+    /// A new network namespace that this process is in, for a child that wants one.
+    pub network: Option<SpareNetwork>,
 }
 
 /// A child on its way through the plan.
@@ -60,13 +65,25 @@ impl<'a> Launch<'a, '_> {
     ///
     /// # Errors
     /// A namespace that cannot be joined or made here.
-    pub fn clone(self) -> Result<Child<'a>> {
+    pub fn clone(mut self) -> Result<Child<'a>> {
+        let mut namespaces = self.plan.born.namespaces;
+        // In a new user namespace the network must be that one's own, which this one is not.
+        let wants_network =
+            namespaces & libc::CLONE_NEWNET != 0 && namespaces & libc::CLONE_NEWUSER == 0;
+        let network = self.network.take();
+        let network = match network {
+            Some(spare) if !wants_network => spare.leave().map(|()| None)?,
+            network => network,
+        };
+        if network.is_some() {
+            namespaces &= !libc::CLONE_NEWNET;
+        }
         self.prepare()?;
         let (ours, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
         let born_in = self.cgroup.unified_fd()?;
         let mut flags = CloneFlags {
-            namespaces: self.plan.born.namespaces as u64,
+            namespaces: namespaces as u64,
             sibling: self.sibling,
             cgroup: born_in.as_ref().map(AsFd::as_fd),
         };
@@ -87,6 +104,7 @@ impl<'a> Launch<'a, '_> {
                 init::run(plan, Inherited { channel, start_socket, stdio, container })
             }
             Ok(Cloned::Parent(pid, pidfd)) => {
+                network.map_or(Ok(()), SpareNetwork::leave)?;
                 let plan = self.plan;
                 Ok(Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside })
             }
