@@ -32,12 +32,21 @@ pub(super) struct Claim {
     pub(super) container: Option<(PathBuf, String)>,
     /// End it when the caller ends.
     pub(super) attached: bool,
+    /// The child's number.
+    pub(super) pid: i32,
 }
 
 /// What the launcher listens to.
 enum Watched {
     Worker { process: OwnedFd, channel: OwnedFd, busy: bool },
-    Child { process: OwnedFd, status: OwnedFd, claim: Claim },
+    Child {
+        process: OwnedFd,
+        status: OwnedFd,
+        claim: Claim,
+        /// Its mount namespace: held until its end is told, so that nobody waits for the kernel to
+        /// take down the tree.
+        _tree: Option<OwnedFd>,
+    },
 }
 
 /// The token of the requests' socket.
@@ -230,9 +239,10 @@ impl Server {
     fn claimed(&mut self, claim: &[u8], fds: Vec<OwnedFd>) -> Result<()> {
         let mut fds = fds.into_iter();
         if let (Ok(claim), Some(process), Some(status)) =
-            (serde_json::from_slice(claim), fds.next(), fds.next())
+            (serde_json::from_slice::<Claim>(claim), fds.next(), fds.next())
         {
-            let watched = |process| Watched::Child { process, status, claim };
+            let tree = mount_namespace(&claim);
+            let watched = |process| Watched::Child { process, status, claim, _tree: tree };
             self.watch(process, EpollFlags::EPOLLIN, watched)?;
         }
         Ok(())
@@ -286,4 +296,11 @@ impl Server {
         }
         exit_now(0)
     }
+}
+
+/// Of a container's init; a further process's namespace outlives it anyway.
+fn mount_namespace(claim: &Claim) -> Option<OwnedFd> {
+    claim.container.as_ref()?;
+    let path = format!("/proc/{}/ns/mnt", claim.pid);
+    std::fs::File::open(path).ok().map(OwnedFd::from)
 }

@@ -143,8 +143,9 @@ impl Serving<'_> {
             Verb::Create { .. } => Some((request.root.clone(), request.id.clone())),
             Verb::Exec(_) => None,
         };
-        let claim = Claim { container, attached: request.attached };
-        let mut announce = |_: Pid, process: BorrowedFd<'_>| {
+        let attached = request.attached;
+        let mut announce = |pid: Pid, process: BorrowedFd<'_>| {
+            let claim = Claim { container: container.clone(), attached, pid: pid.as_raw() };
             let claim = serde_json::to_vec(&claim).unwrap_or_default();
             // Without a launcher the container is not reaped by us, and lives all the same.
             let _ = socket::send(self.launcher, &claim, &[process, status.as_fd()]);
