@@ -18,15 +18,37 @@ use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
 use crate::plan::Facts;
-use crate::state::Root;
+use crate::state::{ProcessId, Root};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3, exit_now};
 use crate::sys::{fds, pidfd, privilege, socket};
+
+/// A container that ends with the caller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Owned {
+    pub(super) root: PathBuf,
+    pub(super) id: String,
+    /// Tells it from a later one of that id.
+    pub(super) init: ProcessId,
+}
+
+impl Owned {
+    fn is_there(&self) -> bool {
+        Root::new(Some(&self.root))
+            .is_ok_and(|root| container::has_init(&root, &self.id, self.init))
+    }
+
+    fn delete(&self) {
+        // Whatever cannot be taken away stays on record for a later delete.
+        let _ = Root::new(Some(&self.root))
+            .and_then(|root| container::delete(&root, &self.id, true, &mut never));
+    }
+}
 
 /// What a worker says of a child that it has cloned.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Claim {
     /// The container to delete if the caller ends first, where it is the container's init.
-    pub(super) container: Option<(PathBuf, String)>,
+    pub(super) container: Option<Owned>,
     /// End it when the caller ends.
     pub(super) attached: bool,
 }
@@ -79,6 +101,7 @@ pub fn run() -> Result<std::convert::Infallible> {
         watched: HashMap::new(),
         next: 0,
         requests,
+        ended: Vec::new(),
         ending: false,
     };
     socket::send(&server.requests, GREETING.as_bytes(), &[]).map_err(broken)?;
@@ -106,6 +129,8 @@ struct Server {
     watched: HashMap<u64, Watched>,
     next: u64,
     requests: OwnedFd,
+    /// Attached containers that have ended, and may be there still: the caller's end is theirs too.
+    ended: Vec<Owned>,
     /// The caller is gone: no spare worker is needed any more.
     ending: bool,
 }
@@ -208,12 +233,20 @@ impl Server {
     }
 
     fn child_ended(&mut self, token: u64) -> Result<()> {
-        let Some(Watched::Child { process, status, .. }) = self.watched.get(&token) else {
+        let Some(Watched::Child { process, status, claim }) = self.watched.get(&token) else {
             return Ok(());
         };
         if let Ok(Some(ended)) = pidfd::reap(process, false) {
             // Whoever wanted to know may be gone.
             let _ = nix::unistd::write(status, &ended.0.to_le_bytes());
+        }
+        if let (true, Some(container)) = (claim.attached, &claim.container) {
+            // Most are deleted by now or soon: looked through whenever their number has doubled.
+            if self.ended.len() == self.ended.capacity() {
+                self.ended.retain(Owned::is_there);
+                self.ended.reserve(self.ended.len().max(64));
+            }
+            self.ended.push(container.clone());
         }
         self.forget(token);
         Ok(())
@@ -247,12 +280,11 @@ impl Server {
                 continue;
             }
             let _ = pidfd::send_signal(process, libc::SIGKILL);
-            if let Some((root, id)) = &claim.container {
-                // Whatever cannot be taken away stays on record for a later delete.
-                let _ = Root::new(Some(root))
-                    .and_then(|root| container::delete(&root, id, true, &mut never));
+            if let Some(container) = &claim.container {
+                container.delete();
             }
         }
+        self.ended.iter().filter(|container| container.is_there()).for_each(Owned::delete);
         exit_now(0)
     }
 }
