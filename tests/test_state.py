@@ -192,6 +192,7 @@ import sys, rscontainer as rsc
 bundle, root, id = sys.argv[1:]
 rsc.start_launcher()
 print("ready", flush=True)
+sys.stdin.readline()
 quiet = dict(stdin=rsc.DEVNULL, stdout=rsc.DEVNULL, stderr=rsc.DEVNULL)
 c = rsc.Container.create(id, bundle, root=root, **quiet)
 c.start()
@@ -240,11 +241,17 @@ def test_killed_at_any_point(
         box = unique_id()
         argv = [sys.executable, "-c", KILLED, str(made.path), str(root), box]
         with subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         ) as python:
             assert python.stdout.readline() == "ready\n"
             launcher = launcher_of(python.pid)
             workers = eventually(lambda: workers_of(launcher), "a worker")  # noqa: B023
+            python.stdin.write("\n")
+            python.stdin.flush()
             time.sleep(moments.uniform(0, 0.03))
             victims = {
                 "worker": workers,

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{GREETING, worker};
 use crate::container;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::never;
+use crate::interrupt::{self, never};
 use crate::plan::Facts;
 use crate::state::{ProcessId, Root};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3, exit_now};
@@ -73,6 +74,12 @@ enum Watched {
         status: OwnedFd,
         claim: Claim,
     },
+}
+
+impl Watched {
+    fn is_attached_init(&self) -> bool {
+        matches!(self, Watched::Child { claim, .. } if claim.attached && claim.container.is_some())
+    }
 }
 
 /// Runs the launcher on descriptors 0 (requests) and 1 (the caller's pidfd). Never returns.
@@ -260,6 +267,33 @@ impl Server {
         }
     }
 
+    /// Waits until the attached containers have ended, and reaps meanwhile: the init of a pid
+    /// namespace does not end before all in there are reaped (pid_namespaces(7)), and what was
+    /// started by exec is this process's to reap.
+    fn await_inits(&mut self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let until = Instant::now() + PATIENCE;
+        for watched in self.watched.values() {
+            // Both are gone and would be reported again and again.
+            if let Watched::Requests { _socket: fd } | Watched::Caller { _process: fd } = watched {
+                let _ = self.epoll.delete(fd.as_fd());
+            }
+        }
+        let mut events = [EpollEvent::empty(); 32];
+        while Instant::now() < until && self.watched.values().any(Watched::is_attached_init) {
+            let ready = match self.epoll.wait(&mut events, interrupt::timeout(Some(until))) {
+                Err(Errno::EINTR) => continue,
+                ready => {
+                    ready.map_err(|errno| Error::call("epoll_wait", "in the launcher", errno))?
+                }
+            };
+            for event in &events[..ready] {
+                self.child_ended(event.data())?;
+            }
+        }
+        Ok(())
+    }
+
     /// The caller has ended: what was attached to it ends too, what was detached lives on.
     fn end(&mut self) -> Result<()> {
         self.ending = true;
@@ -275,15 +309,11 @@ impl Server {
             }
         }
         for watched in self.watched.values() {
-            let Watched::Child { process, claim, .. } = watched else { continue };
-            if !claim.attached {
-                continue;
-            }
-            let _ = pidfd::send_signal(process, libc::SIGKILL);
-            if let Some(container) = &claim.container {
-                container.delete();
+            if let Watched::Child { process, claim: Claim { attached: true, .. }, .. } = watched {
+                let _ = pidfd::send_signal(process, libc::SIGKILL);
             }
         }
+        self.await_inits()?;
         self.ended.iter().filter(|container| container.is_there()).for_each(Owned::delete);
         exit_now(0)
     }
