@@ -27,6 +27,8 @@ PATIENCE = 30.0
 # Ids say whose they are: other runs of this suite may be going on beside this one.
 PREFIX = f"t{os.getpid()}-"
 OTHERS = re.compile(rf"^t(?!{os.getpid()}-)\d+-")
+# An init until it runs the container's program.
+COMM = "rsc:[init]\n"
 COUNTER = itertools.count(1)
 
 Change = Callable[[rsc.Spec], object]
@@ -215,8 +217,11 @@ def inits() -> set[str]:
     found = set()
     for entry in os.scandir("/proc"):
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and "rsc:[init]" in Path(entry.path, "comm").read_text():
-                found.add(f"process {entry.name}, rsc:[init]")
+            if not entry.name.isdecimal() or Path(entry.path, "comm").read_text() != COMM:
+                continue
+            groups = Path(entry.path, "cgroup").read_text().replace("\n", "/").split("/")
+            if not any(map(OTHERS.match, groups)):
+                found.add(f"process {entry.name}, {COMM.strip()}")
     return found
 
 

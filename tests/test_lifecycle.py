@@ -240,6 +240,8 @@ import sys, rscontainer as rsc
 id, bundle, root, detach = sys.argv[1:]
 c = rsc.Container.run(id, bundle, root=root, stdin=rsc.DEVNULL, stdout=rsc.DEVNULL,
                       stderr=rsc.DEVNULL, detach=detach == "yes")
+# The init of a pid namespace does not end before this one is reaped.
+c.exec(["sleep", "1000"], stdin=rsc.DEVNULL, stdout=rsc.DEVNULL, stderr=rsc.DEVNULL)
 print(c.pid, flush=True)
 sys.stdin.read()
 """

@@ -12,10 +12,11 @@ use super::delete::poststop;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
+use crate::interrupt::{Interrupt, never};
 use crate::launch::{Child, Duties, Launch, SpareNetwork};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
-use crate::state::{Folder, ProcessId, Root, START_SOCKET, State, Status};
+use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::socket;
 
@@ -62,6 +63,8 @@ pub struct Running {
 /// The config is not valid or cannot be had on this host; the id is taken; a step failed. Nothing
 /// of the container is left then.
 pub fn create(creation: Creation<'_>) -> Result<Running> {
+    // The id is part of the plan's paths: its faults would be reported as the config's.
+    creation.root.check(creation.id)?;
     let situation = Situation {
         id: creation.id.to_owned(),
         bundle: creation.bundle.to_owned(),
@@ -123,9 +126,10 @@ impl<'a> Making<'a> {
         })?;
         folder.record_init(state.init)?;
         child.attend(&mut Parent { plan: self.plan, state })?;
+        folder.publish_start_socket()?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
-            poststart(state)?;
+            poststart(state, &mut never)?;
         }
         let Some(child) = self.child.take() else { return Err(taken()) };
         let Child { pid, pidfd, terminal, .. } = child;
@@ -144,7 +148,7 @@ impl<'a> Making<'a> {
             // Other hooks may have run, and these undo what they did (runtime.md#lifecycle: after
             // a failed hook the lifecycle goes on at step 12).
             if had_child {
-                poststop(&state);
+                let _ = poststop(&state, &mut never);
             }
         }
         if let Some(folder) = self.folder.take() {
@@ -158,11 +162,11 @@ fn taken() -> Error {
 }
 
 /// poststart hooks; a failing one ends the container (runtime.md#lifecycle, step 9).
-pub(super) fn poststart(state: &State) -> Result<()> {
+pub(super) fn poststart(state: &State, interrupt: Interrupt<'_>) -> Result<()> {
     if state.hooks.poststart.is_empty() {
         return Ok(());
     }
-    hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running))
+    hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running), interrupt)
 }
 
 struct Parent<'a> {
@@ -181,15 +185,15 @@ impl Duties for Parent<'_> {
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {
         let state = self.state.to_oci_json(Status::Creating);
         if point == HookPoint::CreateRuntime {
-            hooks::run(&self.plan.hooks.create_runtime, &state)?;
+            hooks::run(&self.plan.hooks.create_runtime, &state, &mut never)?;
         }
         Ok(state)
     }
 }
 
 fn listen(folder: &Folder) -> Result<OwnedFd> {
-    socket::listen_in(folder, START_SOCKET)
-        .map_err(|errno| Error::path_call("bind", folder.path().join(START_SOCKET), errno))
+    socket::listen_in(folder, NEW_START_SOCKET)
+        .map_err(|errno| Error::path_call("bind", folder.path().join(NEW_START_SOCKET), errno))
 }
 
 fn new_state(creation: &Creation<'_>, plan: &Plan) -> State {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ const STATE: &str = "state.json";
 const INIT: &str = "init";
 /// The name of the start socket in a container's folder.
 pub const START_SOCKET: &str = "start";
+/// Its name until the container is created to the end.
+pub const NEW_START_SOCKET: &str = "start.new";
 /// What a file's name may have.
 const LONGEST_ID: usize = 255;
 
@@ -183,9 +185,14 @@ impl Root {
         Ok(ids)
     }
 
+    /// Refuses what no container can be called.
+    pub fn check(&self, id: &str) -> Result<()> {
+        check_id(id)
+    }
+
     /// Takes an id: makes its folder, which fails if there is one, and locks it.
     pub fn reserve(&self, id: &str) -> Result<Folder> {
-        check_id(id)?;
+        self.check(id)?;
         let mode = Mode::S_IRWXU;
         let path = self.0.join(id);
         let made = match mkdirat(AT_FDCWD, &path, mode) {
@@ -281,6 +288,9 @@ impl Folder {
 
     /// Whether another verb holds the lock.
     fn is_busy(&self) -> bool {
+        if self.lock.is_some() {
+            return false;
+        }
         let Ok(copy) = open(&self.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
             return false;
         };
@@ -290,6 +300,14 @@ impl Folder {
     /// Whether the folder has been removed since it was opened.
     pub fn is_deleted(&self) -> bool {
         nix::sys::stat::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// The container is created to the end and may be started; nothing where it is started at once.
+    pub fn publish_start_socket(&self) -> Result<()> {
+        match renameat(&self.fd, NEW_START_SOCKET, &self.fd, START_SOCKET) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::path_call("rename", self.path.join(NEW_START_SOCKET), errno)),
+        }
     }
 
     /// The container's id.
@@ -368,14 +386,20 @@ impl Folder {
         let Some(state) = state else {
             return if self.is_busy() { Status::Creating } else { Status::Stopped };
         };
-        if state.init == ProcessId::default() && self.is_busy() {
+        if !state.init.is_alive() {
+            // Before there is an init, only the lock tells.
+            let creating = state.init.pid == 0 && self.is_busy();
+            return if creating { Status::Creating } else { Status::Stopped };
+        }
+        let has = |name: &str| {
+            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            nix::sys::stat::fstatat(&self.fd, name, flags).is_ok()
+        };
+        // In this order, for the one becomes the other.
+        if has(NEW_START_SOCKET) {
             return Status::Creating;
         }
-        if !state.init.is_alive() {
-            return Status::Stopped;
-        }
-        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-        if nix::sys::stat::fstatat(&self.fd, START_SOCKET, flags).is_ok() {
+        if has(START_SOCKET) {
             return Status::Created;
         }
         if state.cgroup.frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
@@ -391,7 +415,7 @@ impl Folder {
 
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
-        for name in [START_SOCKET, INIT, STATE] {
+        for name in [NEW_START_SOCKET, START_SOCKET, INIT, STATE] {
             self.remove_file(name)?;
         }
         match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
