@@ -70,7 +70,7 @@ pub fn run() -> Result<std::convert::Infallible> {
     // Containers that it launches may look at it: they must not read its memory.
     privilege::set_dumpable(false).map_err(broken)?;
     let _ = privilege::set_name(c"rsc:[launcher]");
-    settle()?;
+    settle(&requests, &caller)?;
     let facts = Facts::probe()?;
     let mut server = Server {
         proof,
@@ -86,7 +86,7 @@ pub fn run() -> Result<std::convert::Infallible> {
 }
 
 /// Lets go of what it was started in: no folder stays busy, no pipe stays open for it.
-fn settle() -> Result<()> {
+fn settle(requests: &OwnedFd, caller: &OwnedFd) -> Result<()> {
     let null = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -95,7 +95,8 @@ fn settle() -> Result<()> {
     for number in 0..=1 {
         fds::install_stdio(&null, number).map_err(|errno| Error::call("dup2", number, errno))?;
     }
-    fds::close_on_exec_from(3).map_err(|errno| Error::call("close_range", "from 3", errno))?;
+    fds::close_all_but(3, &[requests.as_fd(), caller.as_fd()])
+        .map_err(|errno| Error::call("close_range", "from 3", errno))?;
     nix::unistd::chdir("/").map_err(|errno| Error::path_call("chdir", "/", errno))
 }
 
