@@ -95,6 +95,7 @@ fn settle(requests: &OwnedFd, caller: &OwnedFd) -> Result<()> {
     for number in 0..=1 {
         fds::install_stdio(&null, number).map_err(|errno| Error::call("dup2", number, errno))?;
     }
+    drop(null);
     fds::close_all_but(3, &[requests.as_fd(), caller.as_fd()])
         .map_err(|errno| Error::call("close_range", "from 3", errno))?;
     nix::unistd::chdir("/").map_err(|errno| Error::path_call("chdir", "/", errno))
