@@ -238,7 +238,7 @@ def test_detached_exec(cli: CommandLine, running: str, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     cli("exec", "--detach", "--pid-file", file, running, "sleep", "2000", **QUIET)
     pid = int(file.read_text())
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0" b"2000\0"
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\02000\0"
     os.kill(pid, signal.SIGKILL)
 
 
@@ -472,7 +472,9 @@ def test_errors_say_what_to_do(cli: CommandLine, words: list[str], tmp_path: Pat
     assert done.returncode != 0
     assert len(done.stderr) < 2000
     # Either what would help, after a semicolon, or the usage.
-    assert re.search(r"^rscontainer: .+; .+\n$", done.stderr) or "--help" in done.stderr, done.stderr
+    assert re.search(r"^rscontainer: .+; .+\n$", done.stderr) or "--help" in done.stderr, (
+        done.stderr
+    )
 
 
 # -- runc -------------------------------------------------------------------------------------

@@ -254,9 +254,7 @@ os._exit(0 if (r.returncode, r.stdout, r.stderr) == (5, b"out\\n", b"err\\n") el
 # -- what belongs to the request and not to the launcher --------------------------------------
 
 
-def test_umask_of_the_caller_changes_nothing_inside(
-    bundle: BundleFactory, root: Path
-) -> None:
+def test_umask_of_the_caller_changes_nothing_inside(bundle: BundleFactory, root: Path) -> None:
     """It is the config's, else 022 as runc has it; and what is made on the way has exact modes."""
 
     def change(spec: rsc.Spec) -> None:
@@ -403,9 +401,7 @@ def test_calls_in_flight_when_the_launcher_is_killed(
     def work() -> None:
         while not stop.is_set():
             try:
-                r = rsc.run(
-                    sleeper, ["echo", "hi"], root=root, id=unique_id(), capture_output=True
-                )
+                r = rsc.run(sleeper, ["echo", "hi"], root=root, id=unique_id(), capture_output=True)
                 outcomes.append((r.returncode, r.stdout))
             except rsc.ContainerError as error:
                 outcomes.append(error)
@@ -600,7 +596,7 @@ def test_no_request_waits_for_another(bundle: BundleFactory, root: Path, box: st
     """A hook that takes its time holds its own container up, and nobody else's."""
 
     def change(spec: rsc.Spec) -> None:
-        spec.hooks.createRuntime = [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]
+        spec.hooks.createRuntime = [{"path": "/bin/sleep", "args": ["sleep", "4"]}]
 
     slow = bundle(change, args=["true"])
     quick = bundle(args=["true"])
@@ -639,8 +635,9 @@ def test_control_c_in_a_call_leaves_nothing(sleeper: rsc.Bundle, root: Path) -> 
     """
     with Program(text, sleeper.path, root) as program:
         eventually(
-            lambda: (root / "box").exists()
-            and rsc.Container.load("box", root=root).status == "running",
+            lambda: (
+                (root / "box").exists() and rsc.Container.load("box", root=root).status == "running"
+            ),
             "a running container",
         )
         # Until it waits: a signal before would be met by the same code, and is tried elsewhere.

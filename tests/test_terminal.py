@@ -98,7 +98,7 @@ class Desk:
 
     def run(self, script: bytes) -> None:
         """Run a script in a shell of its own, until it has said "ready"."""
-        self.type(b"/bin/sh -c \"" + script.replace(b"ready", b"re''ady") + b"\"\n")
+        self.type(b'/bin/sh -c "' + script.replace(b"ready", b"re''ady") + b'"\n')
         self.expect(b"\nready\r\n")
 
     def end(self) -> int:
@@ -399,7 +399,9 @@ def test_terminal_is_a_binary_file(bundle: BundleFactory, root: Path, box: str) 
 
 
 def test_process_resize(bundle: BundleFactory, root: Path, box: str) -> None:
-    place = bundle(args=["sh", "-c", "trap 'stty size; exit 0' WINCH; echo ready; sleep 1000 & wait"])
+    place = bundle(
+        args=["sh", "-c", "trap 'stty size; exit 0' WINCH; echo ready; sleep 1000 & wait"]
+    )
     with rsc.Container.run(box, place, terminal=True, root=root) as c:
         read_until(c.init.terminal, b"ready\r\n")
         c.init.resize(33, 44)
@@ -417,9 +419,7 @@ def test_no_terminal_no_resize(bundle: BundleFactory, root: Path, box: str) -> N
 
 
 def test_exec_with_a_terminal(bundle: BundleFactory, root: Path, box: str) -> None:
-    with rsc.Container.run(
-        box, bundle(args=["sleep", "1000"]), stdin=rsc.DEVNULL, root=root
-    ) as c:
+    with rsc.Container.run(box, bundle(args=["sleep", "1000"]), stdin=rsc.DEVNULL, root=root) as c:
         script = "tty; ps -o pid,tty,args | grep [s]h; stty size; read x; echo got $x"
         with c.exec(["sh", "-c", script], terminal=True) as p:
             p.resize(12, 34)
@@ -430,12 +430,8 @@ def test_exec_with_a_terminal(bundle: BundleFactory, root: Path, box: str) -> No
         assert seen.endswith("got it\n")
 
 
-def test_two_execs_have_terminals_of_their_own(
-    bundle: BundleFactory, root: Path, box: str
-) -> None:
-    with rsc.Container.run(
-        box, bundle(args=["sleep", "1000"]), stdin=rsc.DEVNULL, root=root
-    ) as c:
+def test_two_execs_have_terminals_of_their_own(bundle: BundleFactory, root: Path, box: str) -> None:
+    with rsc.Container.run(box, bundle(args=["sleep", "1000"]), stdin=rsc.DEVNULL, root=root) as c:
         ps = [c.exec(["sh", "-c", "tty; read x"], terminal=True) for _ in range(2)]
         assert read_until(ps[0].terminal, b"\r\n") == b"/dev/pts/0\r\n"
         assert read_until(ps[1].terminal, b"\r\n") == b"/dev/pts/1\r\n"
@@ -466,9 +462,7 @@ def test_console_size_counts_where_no_window_is(
 
 
 @pytest.mark.parametrize("exec", [False, True], ids=["init", "exec"])
-def test_a_user_owns_its_terminal(
-    bundle: BundleFactory, root: Path, box: str, exec: bool
-) -> None:
+def test_a_user_owns_its_terminal(bundle: BundleFactory, root: Path, box: str, exec: bool) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.process.user.uid = 0 if exec else 1234
         spec.process.user.gid = 0 if exec else 1234
@@ -496,9 +490,10 @@ def test_the_console_belongs_to_the_user(bundle: BundleFactory, root: Path, box:
 
 def test_interact_with_a_timeout(bundle: BundleFactory, root: Path, box: str) -> None:
     place = bundle(args=["sleep", "1000"])
-    with open(os.devnull, "r+b") as null, rsc.Container.run(
-        box, place, terminal=True, root=root
-    ) as c:
+    with (
+        open(os.devnull, "r+b") as null,
+        rsc.Container.run(box, place, terminal=True, root=root) as c,
+    ):
         with pytest.raises(rsc.TimeoutExpired):
             c.init.interact(stdin=null, stdout=null, timeout=0.1)
         assert c.init.poll() is None
@@ -519,9 +514,7 @@ def test_interact_joins_pipes(bundle: BundleFactory, root: Path, box: str) -> No
             assert file.read().endswith(b"got word\r\n")
 
 
-def test_run_with_a_terminal_and_a_timeout(
-    bundle: BundleFactory, root: Path, box: str
-) -> None:
+def test_run_with_a_terminal_and_a_timeout(bundle: BundleFactory, root: Path, box: str) -> None:
     program = f"""
 import sys, rscontainer as rsc
 try:
@@ -539,9 +532,7 @@ except rsc.TimeoutExpired as error:
 # -- terminals without one here ---------------------------------------------------------------
 
 
-def test_terminal_with_input_from_a_pipe(
-    cli: CommandLine, bundle: BundleFactory, box: str
-) -> None:
+def test_terminal_with_input_from_a_pipe(cli: CommandLine, bundle: BundleFactory, box: str) -> None:
     place = bundle(terminal=True, args=["sh", "-c", "stty -echo; cat; tty"])
     done = cli("run", "-b", place.path, box, input="one\ntwo\n")
     # Until stty has run, the terminal shows what is typed.
