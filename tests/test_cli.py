@@ -526,7 +526,7 @@ def test_verbs_answer_as_runcs(
     place = bundle(older, args=["sleep", "1000"])
     seen: dict[str, list[object]] = {}
     for name, run in both.items():
-        id = unique_id()
+        id = unique_id()  # noqa: A001
         codes: list[object] = []
 
         def tell(*words: object, run: Any = run, codes: list[object] = codes) -> Any:
@@ -608,7 +608,7 @@ def test_every_flag_of_runcs_is_known(cli: CommandLine) -> None:
         text = subprocess.run(
             [str(RUNC), command, "--help"], check=True, capture_output=True, text=True
         ).stdout
-        flags = set(re.findall(r"^\s+(--[a-z-]+)", text, re.M)) - {"--help"}
+        flags = set(re.findall(r"^\s+(--[a-z-]+)", text, re.MULTILINE)) - {"--help"}
         known = set(re.findall(r"--[a-z-]+", cli(command, "--help").stdout))
         assert flags - known - LATER.get(command, set()) == set(), command
 

@@ -152,22 +152,27 @@ def test_shared_containers_from_many_threads(
             assert c.state()["id"] == id
 
     def work(plan: list[tuple[str, int]]) -> None:
-        for id, verb in plan:
+        for id, verb in plan:  # noqa: A001
             try:
                 act(id, verb)
                 outcomes["done"] += 1
-            except (rsc.AlreadyExistsError, rsc.NotFoundError, rsc.StateError) as error:
+            except (  # noqa: PERF203
+                rsc.AlreadyExistsError,
+                rsc.NotFoundError,
+                rsc.StateError,
+            ) as error:
                 outcomes[type(error).__name__] += 1
             except rsc.ContainerError as error:
-                # By another of the threads.
-                assert "was killed while it was set up" in str(error), error
+                # A program that was about to enter a container which another thread has ended.
+                if verb > 1:
+                    raise AssertionError(f"verb {verb} of {id}") from error
                 outcomes["killed"] += 1
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(work, plans))
     assert sum(outcomes.values()) == 12 * 40
     assert outcomes["done"] > 50
-    for id in ids:
+    for id in ids:  # noqa: A001
         if (root / id).exists():
             rsc.Container.load(id, root=root).delete(force=True)
 
@@ -275,7 +280,7 @@ for line in sys.stdin:
         for _ in range(2)
     ]
     for _ in range(20):
-        id = unique_id()
+        id = unique_id()  # noqa: A001
         for racer in racers:
             racer.stdin.write(f"{id}\n")
         for racer in racers:

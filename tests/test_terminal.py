@@ -63,7 +63,7 @@ class Desk:
         os.close(self.screen)
         os.close(self.keyboard)
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> Desk:  # noqa: PYI034  # nobody derives from it
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -342,7 +342,7 @@ def test_a_terminal_outlives_the_launcher(
 
 def parent(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"^PPid:\s+(\d+)", status, re.M)[1])
+    return int(re.search(r"^PPid:\s+(\d+)", status, re.MULTILINE)[1])
 
 
 def test_settings_after_the_binary_is_told_to_end(
@@ -580,7 +580,7 @@ class Console:
         self._socket.listen(1)
         self._socket.settimeout(PATIENCE)
 
-    def __enter__(self) -> Console:
+    def __enter__(self) -> Console:  # noqa: PYI034  # nobody derives from it
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@
 //! hands their exit status on. Nothing here waits for a container.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -236,9 +236,12 @@ impl Server {
         for token in tokens {
             // A worker may be between the clone and its reply: it will find its caller gone and
             // take the container back. It is awaited, so that no claim of it is missed.
-            while let Some(Watched::Worker { process, busy, .. }) = self.watched.get(&token) {
+            while let Some(Watched::Worker { channel, busy, .. }) = self.watched.get(&token) {
+                // An idle one ends by that. It is not killed, for it may have begun to serve and
+                // not be heard of yet.
                 if !busy {
-                    let _ = pidfd::send_signal(process, libc::SIGKILL);
+                    let both = nix::sys::socket::Shutdown::Both;
+                    let _ = nix::sys::socket::shutdown(channel.as_raw_fd(), both);
                 }
                 self.worker_spoke(token)?;
             }
