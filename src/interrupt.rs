@@ -1,7 +1,7 @@
 //! How a wait is given up.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,16 +26,30 @@ pub fn never() -> Result<()> {
 pub fn readable(fd: impl AsFd, until: Option<Instant>, interrupt: Interrupt<'_>) -> Result<bool> {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     loop {
-        match poll(&mut fds, timeout(until)) {
+        match poll(&mut fds, attentive(until)) {
             Err(Errno::EINTR) => interrupt()?,
-            // A longer wait than poll(2) can take goes on in the next round.
-            Ok(0) if until.is_some_and(|until| Instant::now() < until) => {}
+            Ok(0) if until.is_none_or(|until| Instant::now() < until) => interrupt()?,
             ready => {
                 let ready = ready.map_err(|errno| Error::call("poll", "on a descriptor", errno))?;
                 return Ok(ready > 0);
             }
         }
     }
+}
+
+/// How long a wait goes on without a look at the signals.
+const ATTENTION: Duration = Duration::from_millis(100);
+
+/// The timeout of one round of a wait that signals may end.
+///
+/// A signal that comes just before poll(2), or to another thread, does not interrupt it. So the
+/// thread on which Python handles signals, the first, looks up now and then.
+pub fn attentive(until: Option<Instant>) -> PollTimeout {
+    if nix::unistd::gettid() != nix::unistd::getpid() {
+        return timeout(until);
+    }
+    let look_up = Instant::now() + ATTENTION;
+    timeout(Some(until.map_or(look_up, |until| until.min(look_up))))
 }
 
 /// What is left, rounded up to poll(2)'s milliseconds, so that a wait is never cut short.

@@ -4,5 +4,5 @@
 //! that clones goes through [`crate::helper`].
 
 pub use crate::sys::fds::duplicate;
-pub use crate::sys::pidfd::{WaitStatus, exit_info as exit_status, send_signal};
+pub use crate::sys::pidfd::{WaitStatus, await_reaped, exit_info as exit_status, send_signal};
 pub use crate::sys::pty::{Size, resize};

@@ -92,8 +92,8 @@ impl Session<'_> {
             }
             let wants_input = input_open && pending.0.len() < MOST_PENDING;
             let mut fds = self.poll_fds(wants_input, !pending.0.is_empty());
-            match poll(&mut fds, interrupt::timeout(self.until)) {
-                Err(Errno::EINTR) => {
+            match poll(&mut fds, self.patience()) {
+                Err(Errno::EINTR) | Ok(0) => {
                     (self.interrupted)()?;
                     continue;
                 }
@@ -200,6 +200,14 @@ impl Session<'_> {
         self.until.is_some_and(|until| Instant::now() >= until)
     }
 
+    /// Signals that come as something to read interrupt nothing.
+    fn patience(&self) -> PollTimeout {
+        match self.signals {
+            Some(_) => interrupt::timeout(self.until),
+            None => interrupt::attentive(self.until),
+        }
+    }
+
     fn await_process(&mut self) -> Result<bool> {
         loop {
             if self.is_over() {
@@ -209,10 +217,9 @@ impl Session<'_> {
                 PollFd::new(self.process, PollFlags::POLLIN),
                 PollFd::new(self.signals.unwrap_or(self.process), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, interrupt::timeout(self.until)) {
-                Err(Errno::EINTR) => (self.interrupted)()?,
+            match poll(&mut fds, self.patience()) {
+                Err(Errno::EINTR) | Ok(0) => (self.interrupted)()?,
                 Err(errno) => return Err(Error::call("poll", "on the process", errno)),
-                Ok(0) => {}
                 Ok(_) if fds[0].any() == Some(true) => return Ok(true),
                 Ok(_) => (self.on_signal)()?,
             }

@@ -169,9 +169,7 @@ class Process:
         """
         self._core.resize(rows, cols)
 
-    def interact(
-        self, stdin: Any = None, stdout: Any = None, timeout: float | None = None
-    ) -> int:
+    def interact(self, stdin: Any = None, stdout: Any = None, timeout: float | None = None) -> int:
         """Join its terminal to the caller's own until it ends, and return its ``returncode``.
 
         The caller's terminal, ``sys.stdin`` and ``sys.stdout`` unless given, is in raw mode

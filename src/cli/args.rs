@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// An OCI container runtime.
 #[derive(Debug, Parser)]
-#[command(name = "rscontainer", version, about, disable_help_subcommand = true)]
+#[command(name = "rscontainer", version, about, disable_version_flag = true)]
+#[command(disable_help_subcommand = true)]
 pub(super) struct Arguments {
     /// Folder of the containers' state [default: /run/rscontainer]
     #[arg(long, value_name = "FOLDER")]
@@ -23,6 +24,9 @@ pub(super) struct Arguments {
     /// Have systemd make the cgroups (not supported yet)
     #[arg(long)]
     pub(super) systemd_cgroup: bool,
+    /// Print the version
+    #[arg(long, short, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(super) command: Command,
 }

@@ -137,6 +137,9 @@ fn write_spec(bundle: &std::path::Path, rootless: bool) -> Result<()> {
             Error::new(Kind::AlreadyExists, format!("{path:?} exists already"))
                 .hint("remove it first, or name another bundle")
         }
+        std::io::ErrorKind::NotFound => {
+            Error::io("write", &path, &error).hint("make the bundle's folder first")
+        }
         _ => Error::io("write", &path, &error),
     })
 }

@@ -34,6 +34,7 @@ impl Config {
         let not_found = |error: &std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound if !bundle.exists() => {
                 Error::new(Kind::NotFound, format!("there is no bundle {bundle:?}"))
+                    .hint("name a folder with a config.json, or make one with Bundle.create()")
             }
             std::io::ErrorKind::NotFound => {
                 Error::new(Kind::NotFound, format!("the bundle {bundle:?} has no {CONFIG}"))

@@ -12,6 +12,8 @@ use crate::state::{ProcessId, Root, Status, pidfd_of};
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
+    /// Of the config.
+    pub oci_version: String,
     /// Its name.
     pub id: String,
     /// Its init on the host; 0 once stopped.
@@ -20,6 +22,8 @@ pub struct Summary {
     pub status: Status,
     /// Its bundle.
     pub bundle: String,
+    /// Its rootfs.
+    pub rootfs: String,
     /// When it was created, as RFC 3339.
     pub created: String,
     /// Who created it.
@@ -47,10 +51,12 @@ pub fn list(root: &Root) -> Result<Vec<Summary>> {
             Ok(held) => {
                 let stopped = held.status == Status::Stopped;
                 rows.push(Summary {
+                    oci_version: held.state.oci_version,
                     id,
                     pid: if stopped { 0 } else { held.state.init.pid },
                     status: held.status,
                     bundle: held.state.bundle.display().to_string(),
+                    rootfs: held.state.rootfs.display().to_string(),
                     created: held.state.created,
                     owner: crate::state::user_name(held.state.owner),
                 });

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::request::{self, Reply, Request};
 use super::{GREETING, LAUNCHER};
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::path_c_string;
 use crate::sys::clone::Strings;
 use crate::sys::{memfd, pidfd, socket, spawn};
@@ -63,6 +63,7 @@ pub fn call(request: &Request, stdio: [&OwnedFd; 3], caller: &mut Caller<'_>) ->
     let fds = [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), status_writer.as_fd()];
     request::send(&ours, &text, &fds).map_err(|_| died())?;
     drop(status_writer);
+    interrupt::readable(&ours, None, &mut caller.interrupted)?;
     let (reply, mut fds) = request::receive(&ours, &mut caller.interrupted)?.ok_or_else(died)?;
     let reply: Reply = serde_json::from_slice(&reply)
         .map_err(|error| Error::new(Kind::Other, format!("read the launcher's reply: {error}")))?;

@@ -8,7 +8,7 @@
 //! container.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ pub fn run() -> Result<std::convert::Infallible> {
     // Containers that it launches may look at it: they must not read its memory.
     privilege::set_dumpable(false).map_err(broken)?;
     let _ = privilege::set_name(c"rsc:[launcher]");
-    settle()?;
+    settle(&requests, &caller)?;
     let facts = Facts::probe()?;
     let mut server = Server {
         proof,
@@ -124,7 +124,7 @@ pub fn run() -> Result<std::convert::Infallible> {
 }
 
 /// Lets go of what it was started in: no folder stays busy, no pipe stays open for it.
-fn settle() -> Result<()> {
+fn settle(requests: &OwnedFd, caller: &OwnedFd) -> Result<()> {
     let null = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -133,7 +133,9 @@ fn settle() -> Result<()> {
     for number in 0..=1 {
         fds::install_stdio(&null, number).map_err(|errno| Error::call("dup2", number, errno))?;
     }
-    fds::close_on_exec_from(3).map_err(|errno| Error::call("close_range", "from 3", errno))?;
+    drop(null);
+    fds::close_all_but(3, &[requests.as_fd(), caller.as_fd()])
+        .map_err(|errno| Error::call("close_range", "from 3", errno))?;
     nix::unistd::chdir("/").map_err(|errno| Error::path_call("chdir", "/", errno))
 }
 
@@ -343,9 +345,12 @@ impl Server {
         for token in tokens {
             // A worker may be between the clone and its reply: it will find its caller gone and
             // take the container back. It is awaited, so that no claim of it is missed.
-            while let Some(Watched::Worker { process, busy, .. }) = self.watched.get(&token) {
+            while let Some(Watched::Worker { channel, busy, .. }) = self.watched.get(&token) {
+                // An idle one ends by that. It is not killed, for it may have begun to serve and
+                // not be heard of yet.
                 if !busy {
-                    let _ = pidfd::send_signal(process, libc::SIGKILL);
+                    let both = nix::sys::socket::Shutdown::Both;
+                    let _ = nix::sys::socket::shutdown(channel.as_raw_fd(), both);
                 }
                 self.worker_spoke(token)?;
             }

@@ -92,10 +92,10 @@ impl Streams {
             let open = streams.iter().filter_map(|(fd, events)| Some((fd.as_ref()?, *events)));
             let mut fds: Vec<_> =
                 open.map(|(fd, events)| PollFd::new(fd.as_fd(), events)).collect();
-            match poll(&mut fds, interrupt::timeout(until)) {
+            match poll(&mut fds, interrupt::attentive(until)) {
                 Err(Errno::EINTR) => interrupt()?,
                 Ok(0) if until.is_some_and(|until| Instant::now() >= until) => return Ok(None),
-                Ok(0) => {}
+                Ok(0) => interrupt()?,
                 Ok(_) => {
                     let mut polled = fds.iter();
                     return Ok(Some(streams.map(|(fd, _)| {

@@ -230,6 +230,7 @@ impl Root {
         Folder::open(self.0.join(id), id).map_err(|error| match error.errno() {
             Some(Errno::ENOENT) => {
                 Error::new(Kind::NotFound, format!("no container {id:?} in {:?}", self.0))
+                    .hint("see which there are with list, or name another folder with root")
             }
             _ => error,
         })
