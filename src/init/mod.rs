@@ -70,6 +70,8 @@ struct Child<'plan> {
     container: Option<OwnedFd>,
     entrances: Vec<OwnedFd>,
     namespaces: Vec<OwnedFd>,
+    /// What is to be bound.
+    sources: Vec<Option<OwnedFd>>,
     /// The rootfs, until it is `/`.
     root: Option<OwnedFd>,
     masks: mounts::Masks,
@@ -111,6 +113,7 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         container,
         entrances,
         namespaces: Vec::new(),
+        sources: Vec::new(),
         root: None,
         masks: mounts::Masks::default(),
         program: None,
@@ -167,6 +170,7 @@ impl<'plan> Child<'plan> {
             Step::Stdio { owner } => self.take_stdio(*owner),
             Step::DetachPropagation
             | Step::AttachRootfs { .. }
+            | Step::OpenSource { .. }
             | Step::Mount(_)
             | Step::Bind(_)
             | Step::Remount { .. }

@@ -92,9 +92,6 @@ impl Compiler<'_> {
             born.id_maps = Some(self.id_maps(spec)?);
             self.push(Step::AwaitIdMaps, "$.linux.uidMappings");
         }
-        if self.has(Namespace::User) {
-            self.push(Step::BecomeRoot, "$.linux.namespaces");
-        }
         Ok(born)
     }
 
