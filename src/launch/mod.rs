@@ -142,15 +142,7 @@ impl Child<'_> {
     /// # Errors
     /// The child's failed step, or the parent's own.
     pub fn attend(&mut self, duties: &mut impl Duties) -> Result<()> {
-        if let Some(maps) = &self.plan.born.id_maps {
-            self.write_id_maps(maps)?;
-            self.write_oom_score_adj()?;
-            self.answer(b"maps")?;
-        }
-        if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
-            duties.limit()?;
-            self.answer(b"cgroup")?;
-        }
+        self.provide(duties).map_err(|error| self.last_words().unwrap_or(error))?;
         loop {
             match self.receive()? {
                 Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
@@ -166,6 +158,33 @@ impl Child<'_> {
                 Some(failed @ Message::Failed { .. }) => return Err(explain(self.plan, failed)),
                 None => return Err(died(self.plan)),
             }
+        }
+    }
+
+    /// What does not wait for the child to ask.
+    fn provide(&self, duties: &mut impl Duties) -> Result<()> {
+        if let Some(maps) = &self.plan.born.id_maps {
+            self.write_id_maps(maps)?;
+            self.write_oom_score_adj()?;
+            self.answer(b"maps")?;
+        }
+        if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
+            duties.limit()?;
+            self.answer(b"cgroup")?;
+        }
+        Ok(())
+    }
+
+    /// Why the child has ended, if it has: what then fails on our side is only the consequence.
+    pub fn last_words(&self) -> Option<Error> {
+        let mut fds = [nix::poll::PollFd::new(self.channel.as_fd(), nix::poll::PollFlags::POLLIN)];
+        match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
+            Ok(1) => {}
+            _ => return None,
+        }
+        match self.receive() {
+            Ok(Some(failed @ Message::Failed { .. })) => Some(explain(self.plan, failed)),
+            _ => None,
         }
     }
 
