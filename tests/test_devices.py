@@ -40,7 +40,8 @@ def in_user_namespace(spec: rsc.Spec) -> None:
 
 @pytest.mark.parametrize("change", [None, in_user_namespace])
 def test_default_devices(sh: Shell, change: Change | None) -> None:
-    script = "for name in full null random tty urandom zero; do stat -c '%n %F %a %t:%T' /dev/$name; done"
+    names = " ".join(DEFAULT)
+    script = f"for name in {names}; do stat -c '%n %F %a %t:%T' /dev/$name; done"
     expected = [
         f"/dev/{name} character special file 666 {number}" for name, number in DEFAULT.items()
     ]
@@ -75,7 +76,15 @@ def test_default_devices_work(sh: Shell, change: Change | None) -> None:
 
 def test_asked_devices(sh: Shell) -> None:
     change = asking(
-        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4},
+        {
+            "path": "/dev/fuse",
+            "type": "c",
+            "major": 10,
+            "minor": 229,
+            "fileMode": 0o640,
+            "uid": 3,
+            "gid": 4,
+        },
         {"path": "/dev/deep/loop", "type": "b", "major": 7, "minor": 0},
         {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
         {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 3},

@@ -144,9 +144,7 @@ def differences(runtime: str, theirs: dict[str, list[str]], ours: dict[str, list
         added = [("+", line) for line in lines if line not in theirs[section]]
         for sign, line in missing + added:
             if not any(
-                re.fullmatch(who, runtime)
-                and re.fullmatch(where, section)
-                and re.match(what, line)
+                re.fullmatch(who, runtime) and re.fullmatch(where, section) and re.match(what, line)
                 for who, where, what, _ in REASONS
             ):
                 found.add(f"{section}: {sign} {line}")
@@ -173,12 +171,12 @@ def test_the_program_sees_the_same(
             change(spec)
 
     made = bundle(known_to_all, args=["sh", "-c", SCRIPT], seed=change is None)
-    id = unique_id()
+    name = unique_id()
     try:
-        theirs = sections(run_with(binary, made, id, tmp_path), id)
+        theirs = sections(run_with(binary, made, name, tmp_path), name)
     except AssertionError as error:
         if runtime == "crun" and "cgroup" in str(error):
             pytest.skip(f"crun wants cgroup mounts that this host does not have: {error}")
         raise
-    ours = sections(run_with(_binary.binary(), made, id, tmp_path), id)
+    ours = sections(run_with(_binary.binary(), made, name, tmp_path), name)
     assert differences(runtime, theirs, ours) == set()

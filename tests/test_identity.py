@@ -92,7 +92,7 @@ def test_root_gets_the_bounding_set_on_exec(sh: Shell) -> None:
     assert int(found["CapPrm"], 16) == int(found["CapEff"], 16) == bits(KILL)
 
 
-def test_no_capabilities_asked_are_none_given(sh: Shell, bundle: BundleFactory) -> None:
+def test_no_capabilities_asked_are_none_given(sh: Shell) -> None:
     def change(spec: rsc.Spec) -> None:
         del spec.process.capabilities
 
@@ -115,9 +115,8 @@ def test_capabilities_that_cannot_be_granted_are_left_out(sh: Shell) -> None:
 
 
 def test_ambient_capabilities_work(sh: Shell) -> None:
-    sets = dict.fromkeys(
-        ("bounding", "permitted", "effective", "inheritable", "ambient"), ["CAP_CHOWN"]
-    )
+    names = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    sets = {name: ["CAP_CHOWN"] for name in names}
 
     def change(spec: rsc.Spec) -> None:
         setting(user={"uid": 5, "gid": 5}, capabilities=sets)(spec)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 import rscontainer as rsc
+from rscontainer import _binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +94,8 @@ def test_new(sh: Shell, kind: str) -> None:
     available(kind)
     change = mapped if kind == "user" else having({"type": kind})
     found = inside(sh, kind, change)
-    assert found.startswith(KINDS[kind][0]) and found != own(kind)
+    assert found.startswith(KINDS[kind][0])
+    assert found != own(kind)
 
 
 @pytest.mark.parametrize("kind", ["ipc", "network", "uts", "cgroup", "time", "user"])
@@ -111,9 +115,9 @@ def test_joined_by_path(sh: Shell, kind: str) -> None:
     available(kind)
     name, flag = KINDS[kind]
     flags = (flag, "--fork", "--kill-child") if kind == "time" else (flag,)
-    with holder(*flags) as pid:
-        if kind == "time":
-            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    with holder(*flags) as first:
+        children = Path(f"/proc/{first}/task/{first}/children")
+        pid = int(children.read_text()) if kind == "time" else first
         path = f"/proc/{pid}/ns/{name}"
         found = inside(sh, kind, having({"type": kind, "path": path}))
         assert found == os.readlink(path) != own(kind)
@@ -133,7 +137,8 @@ def test_joined_pid_namespace(
     with rsc.Container.run(unique_id(), made, root=root, stdin=rsc.DEVNULL) as first:
         change = having({"type": "pid", "path": f"/proc/{first.pid}/ns/pid"})
         names = sh("for pid in /proc/[0-9]*; do cat $pid/comm; done", change).split()
-        assert "sleep" in names and "rsc:[init]" not in names
+        assert "sleep" in names
+        assert "rsc:[init]" not in names
         assert first.status == "running"
 
 
@@ -142,6 +147,7 @@ def test_joined_user_namespace(sh: Shell) -> None:
         for file in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{file}").write_text("0 100000 65536\n")
         path = f"/proc/{pid}/ns/user"
+
         # A new pid namespace in a joined user namespace is not supported, and so no new proc.
         def change(spec: rsc.Spec) -> None:
             having({"type": "user", "path": path}, without=("pid",))(spec)
@@ -159,7 +165,7 @@ def test_joined_user_namespace(sh: Shell) -> None:
 
 def test_a_path_of_another_kind_is_named(sh: Shell) -> None:
     change = having({"type": "ipc", "path": "/proc/self/ns/uts"})
-    with pytest.raises(rsc.SystemCallError, match="join ipc namespace.*EINVAL") as caught:
+    with pytest.raises(rsc.SystemCallError, match=r"join ipc namespace.*EINVAL") as caught:
         sh("true", change)
     assert "a namespace of another kind" in str(caught.value)
     with pytest.raises(rsc.SystemCallError, match=r"/not/there.*ENOENT"):
@@ -302,8 +308,42 @@ def test_exec_enters_all_of_them(bundle: BundleFactory, root: Path, box: str) ->
     available("time")
     made = bundle(change, args=["sleep", "60"])
     with rsc.Container.run(box, made, root=root, stdin=rsc.DEVNULL) as container:
-        script = "for kind in ipc net uts cgroup time pid user mnt; do readlink /proc/self/ns/$kind; done"
+        names = " ".join(name for name, _ in KINDS.values())
+        script = f"for name in {names}; do readlink /proc/self/ns/$name; done"
         entered = container.exec(["sh", "-c", script], stdout=rsc.PIPE, text=True)
-        names = entered.communicate()[0].split()
+        links = entered.communicate()[0].split()
         place = f"/proc/{container.pid}/ns"
-        assert names == [os.readlink(f"{place}/{name}") for name, _ in KINDS.values()]
+        assert links == [os.readlink(f"{place}/{name}") for name, _ in KINDS.values()]
+
+
+def test_an_ordinary_users_container() -> None:
+    # Of its own, for the folders of the tests are open to root alone.
+    with tempfile.TemporaryDirectory(prefix="rscontainer-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        program = shutil.copy(_binary.binary(), place / "rscontainer")
+        made = rsc.Bundle.create(place / "bundle", rootfs="busybox")
+        spec = rsc.Spec.default(rootless=True)
+        mapping = {"containerID": 0, "hostID": 1000, "size": 1}
+        spec.linux.uidMappings = spec.linux.gidMappings = [mapping]
+        # A cgroup of the user's own takes someone who delegates one.
+        spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "cgroup"]
+        spec.mounts = [m for m in spec.mounts if m.type != "cgroup"]
+        spec.process.terminal = False
+        spec.process.args = ["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/setgroups"]
+        spec.save(made.rootfs.parent / "config.json")
+        for entry in (place, *place.rglob("*")):
+            os.chown(entry, 1000, 1000, follow_symlinks=False)
+        argv = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", program]
+        argv += ["--root", str(place / "states"), "run", "-b", os.fspath(made), "box"]
+        done = subprocess.run(
+            argv,
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+        if "max_user_namespaces" in done.stderr or "clone3" in done.stderr:
+            pytest.skip(f"no user namespaces for ordinary users on this host: {done.stderr}")
+        assert done.stdout.split() == ["0", "0", "1000", "1", "deny"], done.stderr

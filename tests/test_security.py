@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -100,9 +101,7 @@ def test_links_lead_nowhere_but_into_the_rootfs(
 
 
 @pytest.mark.parametrize("target", ["/proc/self/root/etc", "/proc/1/cwd", "/proc/self/fd/3"])
-def test_magic_links_are_refused(
-    sh: Shell, bundle: BundleFactory, victim: Path, target: str
-) -> None:
+def test_magic_links_are_refused(sh: Shell, bundle: BundleFactory, target: str) -> None:
     made = bundle(adding(tmpfs("/target/below")), own_rootfs=True)
     replace(made.rootfs / "target", target)
     with pytest.raises(rsc.SystemCallError) as caught:
@@ -119,7 +118,7 @@ def test_proc_and_sysfs_go_on_folders_only(
     made = bundle(own_rootfs=True)
     target = {"loop": f"/{place}", "inside": "/tmp"}.get(kind) or LINKS[kind](victim)
     replace(made.rootfs / place, target)
-    with pytest.raises(rsc.SystemCallError, match=f"on \"/{place}\".*ELOOP"):
+    with pytest.raises(rsc.SystemCallError, match=f'on "/{place}".*ELOOP'):
         sh("true", bundle=made)
 
 
@@ -145,7 +144,7 @@ def test_odd_devices_in_the_rootfs_are_refused(
 ) -> None:
     made = bundle(adding(without="/dev"), own_rootfs=True)
     replace(made.rootfs / "dev" / name, victim / "file")
-    with pytest.raises(rsc.SystemCallError, match=f'"/dev/{name}".*EEXIST'):
+    with pytest.raises(rsc.SystemCallError, match=rf'"/dev/{name}".*EEXIST'):
         sh("true", bundle=made)
 
 
@@ -161,7 +160,7 @@ def test_odd_terminals_in_the_rootfs(
     replace(made.rootfs / "dev" / name, victim / "deep")
     if name == "pts":
         # The terminal's own folder is looked for without links.
-        with pytest.raises(rsc.SystemCallError, match="open a terminal.*ELOOP"):
+        with pytest.raises(rsc.SystemCallError, match=r"open a terminal.*ELOOP"):
             rsc.Container.run(box, made, root=root, terminal=True)
         return
     if name == "console":
@@ -208,7 +207,7 @@ def test_kernel_parameters_are_written_to_the_real_proc(
 
 @pytest.mark.parametrize("number", range(3, 13))
 def test_no_working_directory_by_descriptor(
-    sh: Shell, bundle: BundleFactory, root: Path, cli: CommandLine, box: str, number: int
+    sh: Shell, bundle: BundleFactory, cli: CommandLine, box: str, number: int
 ) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.process.cwd = f"/proc/self/fd/{number}"
@@ -236,20 +235,21 @@ def test_no_working_directory_by_magic_link(
 
 
 @pytest.fixture
-def inheritable(tmp_path: Path) -> Iterator[list[int]]:
+def inheritable(tmp_path: Path) -> Iterator[None]:
     """A folder and files of the host, open and not closed on exec."""
     opened = [os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY) for _ in range(3)]
     opened.append(os.open("/etc/passwd", os.O_RDONLY))
     for number in opened:
         os.set_inheritable(number, True)
-    yield opened
+    yield
     for number in opened:
         os.close(number)
 
 
+@pytest.mark.usefixtures("inheritable")
 @pytest.mark.parametrize("started", ["run", "created"])
 def test_no_descriptor_from_python(
-    bundle: BundleFactory, root: Path, box: str, inheritable: list[int], started: str
+    bundle: BundleFactory, root: Path, box: str, started: str
 ) -> None:
     made = bundle(args=["sleep", "60"])
     verb = rsc.Container.run if started == "run" else rsc.Container.create
@@ -263,9 +263,10 @@ def test_no_descriptor_from_python(
         entered.wait()
 
 
+@pytest.mark.usefixtures("inheritable")
 @pytest.mark.parametrize("started", ["run", "created"])
 def test_no_descriptor_from_the_command_line(
-    bundle: BundleFactory, cli: CommandLine, box: str, inheritable: list[int], started: str
+    bundle: BundleFactory, cli: CommandLine, box: str, started: str
 ) -> None:
     made = bundle(args=["sleep", "60"])
     quiet: dict[str, Any] = {
@@ -307,8 +308,9 @@ def test_preserved_descriptors_alone(
     assert shown.stdout.split() == ["kept", "0", "1", "2", "3"]
 
 
+@pytest.mark.usefixtures("inheritable")
 def test_a_created_container_holds_nothing_of_its_maker(
-    bundle: BundleFactory, root: Path, box: str, inheritable: list[int]
+    bundle: BundleFactory, root: Path, box: str
 ) -> None:
     made = bundle(args=["sleep", "60"])
     with rsc.Container.create(box, made, root=root, stdin=rsc.DEVNULL) as container:
@@ -316,7 +318,7 @@ def test_a_created_container_holds_nothing_of_its_maker(
         found = {int(n): os.readlink(f"{place}/{n}") for n in os.listdir(place)}
         others = [target for number, target in found.items() if number > 2]
         # To its parent, and the socket on which it waits for its start.
-        assert len(others) == 2 and all(target.startswith("socket:") for target in others), found
+        assert [target.partition(":")[0] for target in others] == ["socket", "socket"], found
 
 
 def test_a_created_container_outlives_its_launcher(
@@ -324,7 +326,7 @@ def test_a_created_container_outlives_its_launcher(
 ) -> None:
     made = bundle(args=["true"])
     script = """
-import os, signal, sys
+import contextlib, os, signal, sys
 from pathlib import Path
 import rscontainer as rsc
 box, bundle, root = sys.argv[1:]
@@ -334,7 +336,8 @@ status = Path(f"/proc/{container.pid}/status").read_text()
 launcher = int(status.split("PPid:")[1].split()[0])
 children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
 for pid in [launcher, *(int(child) for child in children if int(child) != container.pid)]:
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 try:
     done = rsc.run(bundle, id=box + "-again", root=root)
 except rsc.ContainerError as error:
@@ -372,9 +375,8 @@ def test_what_waits_in_a_container_is_a_sealed_copy(
             seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
         wanted = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
         assert seals & wanted == wanted
-        with pytest.raises(OSError) as refused:
+        with pytest.raises(OSError, match=r"Operation not permitted|Text file busy"):
             os.close(os.open(program, os.O_WRONLY))
-        assert refused.value.errno in {errno.EPERM, errno.ETXTBSY}
         # Nobody inside may look at it either: it is not dumpable, so its files are the host's.
         script = """
             for file in exe cwd root ns/mnt fd/0; do
@@ -392,9 +394,7 @@ def test_what_waits_in_a_container_is_a_sealed_copy(
         container.delete(force=True)
 
 
-def test_a_program_that_hunts_for_the_runtime(
-    bundle: BundleFactory, root: Path, box: str
-) -> None:
+def test_a_program_that_hunts_for_the_runtime(bundle: BundleFactory, root: Path, box: str) -> None:
     def change(spec: rsc.Spec) -> None:
         adding(tmpfs("/tmp"))(spec)
         # The worst that a config may allow: it may look into and stop every process.
@@ -418,25 +418,43 @@ def test_a_program_that_hunts_for_the_runtime(
     with rsc.Container.run(box, made, root=root, stdout=rsc.PIPE) as container:
         assert container.init.stdout.readline() == b"hunting\n"
         for _ in range(20):
-            try:
+            # A debug build is not static, and its loader not in the rootfs.
+            with contextlib.suppress(FileNotFoundError, rsc.SystemCallError):
                 entered = container.exec(["/proc/self/exe", "--version"], stdout=rsc.PIPE)
                 assert entered.communicate()[0].startswith(b"rscontainer")
-            except rsc.SystemCallError as error:
-                # A debug build is not static, and its loader not in the rootfs.
-                assert error.errno == errno.ENOENT
             assert container.exec(["true"]).wait() == 0
         hits = container.exec(["cat", "/tmp/hits"], stdout=rsc.PIPE, stderr=rsc.DEVNULL)
         assert hits.communicate()[0] == b""
     assert hashlib.sha256(binary.read_bytes()).digest() == before
 
 
-def test_the_hosts_root_is_out_of_reach(sh: Shell, bundle: BundleFactory, victim: Path) -> None:
+def test_the_hosts_root_is_out_of_reach(sh: Shell, victim: Path) -> None:
     script = f"""
         cd / && cd ../../../../../../.. && ls -d {victim} 2>/dev/null
         cat /proc/self/root{victim}/file /proc/1/root{victim}/file 2>/dev/null
-        grep -c {victim.parent.parent} /proc/self/mounts
         ls / | wc -l; ls /proc/self/root/../../ | wc -l
     """
-    count, inside, above = sh(script).split()
-    assert count == "0" or int(count) >= 0
+    inside, above = sh(script).split()
     assert inside == above
+
+
+def test_a_long_state_reaches_the_hooks_and_the_start(
+    bundle: BundleFactory, root: Path, box: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "state"
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\nwc -c >{place}\n")
+    hook.chmod(0o755)
+
+    def change(spec: rsc.Spec) -> None:
+        spec.annotations = {"long": "x" * 300_000}
+        spec.hooks = {
+            "createContainer": [{"path": str(hook), "env": ["PATH=/usr/bin:/bin"]}],
+            "startContainer": [{"path": "/bin/true"}],
+        }
+
+    made = bundle(change, args=["sleep", "60"])
+    with rsc.Container.create(box, made, root=root, stdin=rsc.DEVNULL) as container:
+        assert int(place.read_text()) > 300_000
+        container.start()
+        assert container.exec(["true"]).wait() == 0

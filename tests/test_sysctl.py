@@ -104,7 +104,7 @@ def test_a_hook_may_bring_the_device_that_is_named(sh: Shell, tmp_path: Path) ->
     hook = tmp_path / "hook"
     hook.write_text(
         "#!/bin/sh\n"
-        'pid=$(sed -E \'s/.*"pid": ?([0-9]+).*/\\1/\')\n'
+        "pid=$(sed -E 's/.*\"pid\": ?([0-9]+).*/\\1/')\n"
         "exec nsenter --net=/proc/$pid/ns/net ip link add dum0 type dummy\n"
     )
     hook.chmod(0o755)

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-pub use channel::{Message, receive};
+pub use channel::{Message, receive, send_text};
 
 use crate::hooks;
 use crate::plan::Plan;
@@ -141,7 +141,12 @@ impl<'plan> Child<'plan> {
 
     fn step(&mut self, index: usize, step: &'plan Step) -> Done {
         match step {
-            Step::AwaitIdMaps | Step::AwaitCgroup => self.hear().map(drop),
+            Step::AwaitIdMaps => {
+                self.hear()?;
+                // Where an ordinary user wrote the maps, this process was open to it till now.
+                privilege::set_dumpable(false).map_err(Failure::of("prctl"))
+            }
+            Step::AwaitCgroup => self.hear().map(drop),
             Step::JoinCgroup => self.join_cgroup(),
             Step::BecomeRoot => set_user(0, 0, None),
             Step::OpenNamespace { path, .. } => self.open_namespace(path),
@@ -216,12 +221,8 @@ impl<'plan> Child<'plan> {
 
     /// Waits for the parent. Its end closed means that it died: then nobody wants this child.
     fn hear(&self) -> Result<Vec<u8>, Failure> {
-        let mut message = vec![0; 64 * 1024];
-        match receive_whole(self.channel.as_fd(), &mut message) {
-            Ok(Some(read)) => {
-                message.truncate(read);
-                Ok(message)
-            }
+        match channel::receive_text(self.channel.as_fd()) {
+            Ok(Some(text)) => Ok(text),
             Ok(None) => clone::exit_now(1),
             Err(errno) => Err(Failure::new("recvmsg", errno)),
         }
@@ -252,21 +253,11 @@ impl<'plan> Child<'plan> {
         }
         let socket = self.start_socket.take().ok_or(Failure::new("accept4", Errno::EBADF))?;
         let starter = socket::accept(&socket).map_err(Failure::of("accept4"))?;
-        let mut message = vec![0; 64 * 1024];
-        let read = receive_whole(starter.as_fd(), &mut message).map_err(Failure::of("recvmsg"))?;
-        message.truncate(read.unwrap_or(0));
-        self.state = message;
-        self.starter = Some(starter);
+        // From here on it hears of a failure.
+        let starter = self.starter.insert(starter);
+        let text = channel::receive_text(starter.as_fd()).map_err(Failure::of("recvmsg"))?;
+        self.state = text.unwrap_or_default();
         Ok(())
-    }
-}
-
-fn receive_whole(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<usize>> {
-    loop {
-        match socket::receive(socket, buffer) {
-            Err(Errno::EINTR) => {}
-            received => return received.map(|message| message.map(|(read, _)| read)),
-        }
     }
 }
 

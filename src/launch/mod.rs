@@ -19,7 +19,7 @@ use crate::init::{self, Inherited, Message};
 use crate::plan::step::{HookPoint, Step, Wait};
 use crate::plan::{IdMaps, Plan};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
-use crate::sys::{pidfd, socket};
+use crate::sys::{pidfd, privilege, socket};
 
 /// What a child is launched with.
 #[derive(Debug)]
@@ -69,6 +69,13 @@ impl<'a> Launch<'a, '_> {
             sibling: self.sibling,
             cgroup: born_in.as_ref().map(AsFd::as_fd),
         };
+        // The files of a process that is not dumpable are root's, the one for its id maps too.
+        let by_user = self.plan.born.id_maps.as_ref().is_some_and(|maps| maps.by_user);
+        let open_to_user = |open| {
+            let set = if by_user { privilege::set_dumpable(open) } else { Ok(()) };
+            set.map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno))
+        };
+        open_to_user(true)?;
         let cloned = match clone3(self.proof, &flags) {
             // A container that handed controllers to cgroups of its own takes nobody in at its top
             // that way, and a threaded cgroup neither.
@@ -86,6 +93,7 @@ impl<'a> Launch<'a, '_> {
                 init::run(plan, Inherited { channel, start_socket, stdio, container, entrances })
             }
             Ok(Cloned::Parent(pid, pidfd)) => {
+                open_to_user(false)?;
                 Ok(Child { plan: self.plan, pid, pidfd, terminal: None, channel: ours })
             }
             Err(errno) => Err(hints::clone_failed(self.plan, errno)),
@@ -208,7 +216,7 @@ impl Child<'_> {
     }
 
     fn answer(&self, message: &[u8]) -> Result<()> {
-        match socket::send(&self.channel, message, &[]) {
+        match init::send_text(self.channel.as_fd(), message) {
             // It has failed already; what it has to say is about to be received.
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::call("sendmsg", "to the child", errno)),
@@ -237,6 +245,9 @@ impl Child<'_> {
             })
         };
         write("uid_map", &maps.uid, "$.linux.uidMappings")?;
+        if maps.by_user {
+            write("setgroups", "deny", "$.linux.gidMappings")?;
+        }
         write("gid_map", &maps.gid, "$.linux.gidMappings")
     }
 }

@@ -13,6 +13,8 @@ pub struct IdMaps {
     pub uid: String,
     /// `inside outside count` lines.
     pub gid: String,
+    /// Written by an ordinary user, who must give up setgroups(2) for it (user_namespaces(7)).
+    pub by_user: bool,
 }
 
 /// What the clone itself makes or needs.
@@ -126,7 +128,7 @@ impl Compiler<'_> {
             let section = "config-linux.md#user-namespace-mappings";
             return Err(Error::spec(at, None, section, message));
         };
-        Ok(IdMaps { uid: map(uid), gid: map(gid) })
+        Ok(IdMaps { uid: map(uid), gid: map(gid), by_user: self.facts.rootless })
     }
 
     /// The rootfs's place: absolute, or below the bundle.
