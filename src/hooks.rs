@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::plan::HookProgram;
 use crate::sys::clone::Strings;
 use crate::sys::{pidfd, spawn};
@@ -16,16 +16,17 @@ use crate::sys::{pidfd, spawn};
 /// Runs programs one after the other; the first that fails ends it.
 ///
 /// # Errors
-/// Names the hook, and how it failed or that it took too long.
-pub fn run(programs: &[HookProgram], state: &[u8]) -> Result<()> {
+/// Names the hook, and how it failed or that it took too long; what `interrupt` answers, after which
+/// the hook is killed.
+pub fn run(programs: &[HookProgram], state: &[u8], interrupt: Interrupt<'_>) -> Result<()> {
     programs.iter().try_for_each(|program| {
-        run_one(program, state).map_err(|error| {
+        run_one(program, state, interrupt).map_err(|error| {
             error.context(format_args!("hook {:?}", program.path)).asked_by(&program.asked_by)
         })
     })
 }
 
-fn run_one(program: &HookProgram, state: &[u8]) -> Result<()> {
+fn run_one(program: &HookProgram, state: &[u8], interrupt: Interrupt<'_>) -> Result<()> {
     // A file, not a pipe: a hook that does not read its input must not block us.
     let mut input = scratch()?;
     let written = input.write_all(state).and_then(|()| input.seek(SeekFrom::Start(0)));
@@ -41,12 +42,14 @@ fn run_one(program: &HookProgram, state: &[u8]) -> Result<()> {
     let pid = spawn::spawn(&program.path, &argv, &envp, &options)
         .map_err(|errno| Error::path_call("posix_spawn", &*path, errno))?;
     let process = pidfd::open(pid).map_err(|errno| Error::call("pidfd_open", pid, errno))?;
-    let in_time = ended_within(&process, program.timeout)?;
+    let waited = ended_within(&process, program.timeout, interrupt);
+    let in_time = matches!(waited, Ok(true));
     if !in_time {
         // It may have ended just now, which is as good.
         let _ = pidfd::send_signal(&process, libc::SIGKILL);
     }
     let status = pidfd::reap(&process, true).map_err(|errno| Error::call("waitid", pid, errno))?;
+    waited?;
     match status.map(pidfd::WaitStatus::returncode) {
         _ if !in_time => {
             let limit = program.timeout.unwrap_or_default().as_secs();
@@ -64,9 +67,13 @@ fn scratch() -> Result<File> {
         .map_err(|errno| Error::call("memfd_create", "for a hook", errno))
 }
 
-fn ended_within(process: &OwnedFd, limit: Option<Duration>) -> Result<bool> {
+fn ended_within(
+    process: &OwnedFd,
+    limit: Option<Duration>,
+    interrupt: Interrupt<'_>,
+) -> Result<bool> {
     let until = limit.map(|limit| Instant::now() + limit);
-    interrupt::readable(process, until, &mut interrupt::never)
+    interrupt::readable(process, until, interrupt)
 }
 
 fn failure(code: i32, output: &mut File) -> String {

@@ -27,6 +27,8 @@ PATIENCE = 30.0
 # Ids say whose they are: other runs of this suite may be going on beside this one.
 PREFIX = f"t{os.getpid()}-"
 OTHERS = re.compile(rf"^t(?!{os.getpid()}-)\d+-")
+# An init until it runs the container's program.
+COMM = "rsc:[init]\n"
 COUNTER = itertools.count(1)
 
 Change = Callable[[rsc.Spec], object]
@@ -129,10 +131,10 @@ def root(tmp_path: Path) -> Iterator[Path]:
     with contextlib.suppress(AssertionError):
         eventually(lambda: not left(), "an empty folder of states")
     remains = left()
-    for id in remains:
+    for remaining in remains:
         # The tests after this one shall not suffer from it.
         subprocess.run(
-            [_binary.binary(), "--root", place, "delete", "--force", id],
+            [_binary.binary(), "--root", place, "delete", "--force", remaining],
             check=False,
             capture_output=True,
             timeout=60,
@@ -215,8 +217,11 @@ def inits() -> set[str]:
     found = set()
     for entry in os.scandir("/proc"):
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and "rsc:[init]" in Path(entry.path, "comm").read_text():
-                found.add(f"process {entry.name}, rsc:[init]")
+            if not entry.name.isdecimal() or Path(entry.path, "comm").read_text() != COMM:
+                continue
+            groups = Path(entry.path, "cgroup").read_text().replace("\n", "/").split("/")
+            if not any(map(OTHERS.match, groups)):
+                found.add(f"process {entry.name}, {COMM.strip()}")
     return found
 
 
@@ -281,12 +286,14 @@ def surroundings() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind() -> Iterator[None]:
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     # The launcher stays, and its socket with it: it is there before as well as after.
     rsc.start_launcher()
     files = descriptors()
     before = surroundings()
     yield
+    # What the fixtures gave is kept there until after this: their descriptors with it.
+    request.node.funcargs.clear()
     gc.collect()
     # What others do at the same time comes and goes; what stays is ours.
     left = {leak for leak in surroundings() - before if is_ours(leak)}

@@ -56,8 +56,9 @@ class Container:
 
         ``id`` is its name: letters, digits and ``_+-.``, 255 at most. ``bundle`` is the folder
         with ``config.json``; ``spec`` and ``args`` stand in for the config there and for its
-        ``process.args``. The streams are as with :class:`subprocess.Popen`: ``None`` to inherit, ``PIPE``, ``DEVNULL``, ``STDOUT``, a descriptor or a file; ``text``,
-        ``encoding`` and ``errors`` likewise. ``terminal`` gives the process a pseudo-terminal;
+        ``process.args``. The streams are as with :class:`subprocess.Popen`: ``None`` to inherit,
+        ``PIPE``, ``DEVNULL``, ``STDOUT``, a descriptor or a file; ``text``, ``encoding`` and
+        ``errors`` likewise. ``terminal`` gives the process a pseudo-terminal;
         ``None`` does what the config says, but where a stream is given. ``root`` is the folder of
         containers' states, by default ``/run/rscontainer``.
 
@@ -313,6 +314,10 @@ def _environment(env: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in env.items()]
 
 
+# The one after it means "leave as it is" to the kernel (setresuid(2)).
+_LARGEST_ID = 2**32 - 2
+
+
 def _user(user: int | str | None) -> tuple[int, int | None] | None:
     if user is None:
         return None
@@ -322,4 +327,7 @@ def _user(user: int | str | None) -> tuple[int, int | None] | None:
             f"user {user!r} is neither a number nor 'uid:gid'; look names up in "
             "the container's /etc/passwd"
         )
-    return int(uid), int(gid) if colon else None
+    numbers = [int(uid), *([int(gid)] if colon else [])]
+    if max(numbers) > _LARGEST_ID:
+        raise ContainerError(f"user {user!r} is out of range: numbers go up to {_LARGEST_ID}")
+    return numbers[0], numbers[1] if colon else None

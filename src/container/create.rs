@@ -8,12 +8,14 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::Config;
+use super::delete::poststop;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
+use crate::interrupt::{Interrupt, never};
 use crate::launch::{Child, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
-use crate::state::{Folder, ProcessId, Root, START_SOCKET, State, Status};
+use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::socket;
 
@@ -58,6 +60,8 @@ pub struct Running {
 /// The config is not valid or cannot be had on this host; the id is taken; a step failed. Nothing
 /// of the container is left then.
 pub fn create(creation: Creation<'_>) -> Result<Running> {
+    // The id is part of the plan's paths: its faults would be reported as the config's.
+    creation.root.check(creation.id)?;
     let situation = Situation {
         id: creation.id.to_owned(),
         bundle: creation.bundle.to_owned(),
@@ -107,6 +111,7 @@ impl<'a> Making<'a> {
             start_socket,
             stdio: creation.stdio,
             container: None,
+            lock: &folder.lock_descriptors(),
         };
         let child = self.child.insert(launch.clone()?);
         if let Some(announce) = creation.announce {
@@ -119,9 +124,10 @@ impl<'a> Making<'a> {
         })?;
         folder.write(state)?;
         child.attend(&mut Parent { plan: self.plan, state })?;
+        folder.publish_start_socket()?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
-            poststart(state);
+            poststart(state, &mut never)?;
         }
         let Some(child) = self.child.take() else { return Err(taken()) };
         let Child { pid, pidfd, terminal, .. } = child;
@@ -130,12 +136,18 @@ impl<'a> Making<'a> {
 
     /// Nothing is left of a container that could not be made.
     fn undo(&mut self) {
+        let had_child = self.child.is_some();
         if let Some(child) = self.child.take() {
             child.kill();
         }
         // The error that led here is the one to report.
         if let Some(state) = self.state.take() {
             let _ = state.cgroup.delete();
+            // Other hooks may have run, and these undo what they did (runtime.md#lifecycle: after
+            // a failed hook the lifecycle goes on at step 12).
+            if had_child {
+                let _ = poststop(&state, &mut never);
+            }
         }
         if let Some(folder) = self.folder.take() {
             let _ = folder.remove();
@@ -147,14 +159,12 @@ fn taken() -> Error {
     Error::new(Kind::Other, "the container's making is over")
 }
 
-/// poststart hooks; a failing one is reported, and the container runs on (runtime.md#lifecycle).
-pub(super) fn poststart(state: &State) {
-    if !state.hooks.poststart.is_empty() {
-        if let Err(error) = hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running))
-        {
-            crate::warn(&error.to_string());
-        }
+/// poststart hooks; a failing one ends the container (runtime.md#lifecycle, step 9).
+pub(super) fn poststart(state: &State, interrupt: Interrupt<'_>) -> Result<()> {
+    if state.hooks.poststart.is_empty() {
+        return Ok(());
     }
+    hooks::run(&state.hooks.poststart, &state.to_oci_json(Status::Running), interrupt)
 }
 
 struct Parent<'a> {
@@ -170,15 +180,15 @@ impl Duties for Parent<'_> {
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {
         let state = self.state.to_oci_json(Status::Creating);
         if point == HookPoint::CreateRuntime {
-            hooks::run(&self.plan.hooks.create_runtime, &state)?;
+            hooks::run(&self.plan.hooks.create_runtime, &state, &mut never)?;
         }
         Ok(state)
     }
 }
 
 fn listen(folder: &Folder) -> Result<OwnedFd> {
-    socket::listen_in(folder, START_SOCKET)
-        .map_err(|errno| Error::path_call("bind", folder.path().join(START_SOCKET), errno))
+    socket::listen_in(folder, NEW_START_SOCKET)
+        .map_err(|errno| Error::path_call("bind", folder.path().join(NEW_START_SOCKET), errno))
 }
 
 fn new_state(creation: &Creation<'_>, plan: &Plan) -> State {

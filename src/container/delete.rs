@@ -41,11 +41,11 @@ pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> R
     if held.status != Status::Stopped {
         end(&held, interrupt)?;
     }
-    take_away(held.folder, &held.state)
+    take_away(held.folder, &held.state, interrupt)
 }
 
 /// Kills the init and, where it does not take them with it, all others.
-fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
+pub(super) fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
     let Ok(init) = pidfd_of(held.state.init) else { return Ok(()) };
     // Gone already is as good.
     let _ = pidfd::send_signal(&init, libc::SIGKILL);
@@ -61,19 +61,31 @@ fn end(held: &Held, interrupt: Interrupt<'_>) -> Result<()> {
         .hint("a process of it may wait for a device or a network file system"))
 }
 
-fn take_away(folder: Folder, state: &State) -> Result<()> {
+fn take_away(folder: Folder, state: &State, interrupt: Interrupt<'_>) -> Result<()> {
     // Without a pid namespace of its own the init leaves processes behind.
     if !state.cgroup.directories().is_empty() {
         state.cgroup.kill(libc::SIGKILL)?;
     }
     state.cgroup.delete()?;
-    // The container is gone whatever these do: a failing one is reported and the others run
-    // (runtime.md#lifecycle, step 13).
+    poststop(state, interrupt)?;
+    folder.remove()
+}
+
+/// The container is gone whatever these hooks do: a failing one is reported and the others run
+/// (runtime.md#lifecycle, step 13). An interruption leaves the record, so that a later delete runs
+/// them all.
+pub(super) fn poststop(state: &State, interrupt: Interrupt<'_>) -> Result<()> {
     for hook in &state.hooks.poststop {
+        let mut interrupted = None;
+        let mut asked = || interrupt().inspect_err(|error| interrupted = Some(error.clone()));
         let state = state.to_oci_json(Status::Stopped);
-        if let Err(error) = hooks::run(std::slice::from_ref(hook), &state) {
+        let ran = hooks::run(std::slice::from_ref(hook), &state, &mut asked);
+        if let Some(interrupted) = interrupted {
+            return Err(interrupted);
+        }
+        if let Err(error) = ran {
             crate::warn(&error.to_string());
         }
     }
-    folder.remove()
+    Ok(())
 }

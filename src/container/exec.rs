@@ -63,6 +63,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         start_socket: None,
         stdio: execution.stdio,
         container: Some(init),
+        lock: &[],
     };
     let mut child = launch.clone()?;
     if let Some(announce) = execution.announce {

@@ -18,7 +18,7 @@ pub use create::{Creation, Running, create};
 pub use delete::delete;
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
-pub use list::{Summary, init, list, state};
+pub use list::{Summary, has_init, init, list, state};
 pub use pause::{pause, resume};
 pub use start::start;
 

@@ -27,10 +27,10 @@ pub fn start(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<()> {
         .map_err(|errno| Error::call("sendmsg", "to the container's init", errno))?;
     interrupt::readable(&init, None, interrupt)?;
     match crate::init::receive(init.as_fd()) {
-        Ok(None) => {
-            super::create::poststart(&held.state);
-            Ok(())
-        }
+        Ok(None) => super::create::poststart(&held.state, interrupt).inspect_err(|_| {
+            // The hook's error is the one to report; whatever does not end is delete's to name.
+            let _ = super::delete::end(&held, interrupt);
+        }),
         Ok(Some(failed)) => Err(explain(&held, failed)),
         Err(errno) => Err(Error::call("recvmsg", "from the container's init", errno)),
     }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -16,17 +17,39 @@ use serde::{Deserialize, Serialize};
 use super::{GREETING, worker};
 use crate::container;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::never;
+use crate::interrupt::{self, never};
 use crate::plan::Facts;
-use crate::state::Root;
+use crate::state::{ProcessId, Root};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3, exit_now};
 use crate::sys::{fds, pidfd, privilege, socket};
+
+/// A container that ends with the caller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Owned {
+    pub(super) root: PathBuf,
+    pub(super) id: String,
+    /// Tells it from a later one of that id.
+    pub(super) init: ProcessId,
+}
+
+impl Owned {
+    fn is_there(&self) -> bool {
+        Root::new(Some(&self.root))
+            .is_ok_and(|root| container::has_init(&root, &self.id, self.init))
+    }
+
+    fn delete(&self) {
+        // Whatever cannot be taken away stays on record for a later delete.
+        let _ = Root::new(Some(&self.root))
+            .and_then(|root| container::delete(&root, &self.id, true, &mut never));
+    }
+}
 
 /// What a worker says of a child that it has cloned.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Claim {
     /// The container to delete if the caller ends first, where it is the container's init.
-    pub(super) container: Option<(PathBuf, String)>,
+    pub(super) container: Option<Owned>,
     /// End it when the caller ends.
     pub(super) attached: bool,
 }
@@ -51,6 +74,12 @@ enum Watched {
         status: OwnedFd,
         claim: Claim,
     },
+}
+
+impl Watched {
+    fn is_attached_init(&self) -> bool {
+        matches!(self, Watched::Child { claim, .. } if claim.attached && claim.container.is_some())
+    }
 }
 
 /// Runs the launcher on descriptors 0 (requests) and 1 (the caller's pidfd). Never returns.
@@ -79,6 +108,7 @@ pub fn run() -> Result<std::convert::Infallible> {
         watched: HashMap::new(),
         next: 0,
         requests,
+        ended: Vec::new(),
         ending: false,
     };
     socket::send(&server.requests, GREETING.as_bytes(), &[]).map_err(broken)?;
@@ -106,6 +136,8 @@ struct Server {
     watched: HashMap<u64, Watched>,
     next: u64,
     requests: OwnedFd,
+    /// Attached containers that have ended, and may be there still: the caller's end is theirs too.
+    ended: Vec<Owned>,
     /// The caller is gone: no spare worker is needed any more.
     ending: bool,
 }
@@ -208,12 +240,20 @@ impl Server {
     }
 
     fn child_ended(&mut self, token: u64) -> Result<()> {
-        let Some(Watched::Child { process, status, .. }) = self.watched.get(&token) else {
+        let Some(Watched::Child { process, status, claim }) = self.watched.get(&token) else {
             return Ok(());
         };
         if let Ok(Some(ended)) = pidfd::reap(process, false) {
             // Whoever wanted to know may be gone.
             let _ = nix::unistd::write(status, &ended.0.to_le_bytes());
+        }
+        if let (true, Some(container)) = (claim.attached, &claim.container) {
+            // Most are deleted by now or soon: looked through whenever their number has doubled.
+            if self.ended.len() == self.ended.capacity() {
+                self.ended.retain(Owned::is_there);
+                self.ended.reserve(self.ended.len().max(64));
+            }
+            self.ended.push(container.clone());
         }
         self.forget(token);
         Ok(())
@@ -225,6 +265,33 @@ impl Server {
         {
             let _ = self.epoll.delete(fd.as_fd());
         }
+    }
+
+    /// Waits until the attached containers have ended, and reaps meanwhile: the init of a pid
+    /// namespace does not end before all in there are reaped (pid_namespaces(7)), and what was
+    /// started by exec is this process's to reap.
+    fn await_inits(&mut self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let until = Instant::now() + PATIENCE;
+        for watched in self.watched.values() {
+            // Both are gone and would be reported again and again.
+            if let Watched::Requests { _socket: fd } | Watched::Caller { _process: fd } = watched {
+                let _ = self.epoll.delete(fd.as_fd());
+            }
+        }
+        let mut events = [EpollEvent::empty(); 32];
+        while Instant::now() < until && self.watched.values().any(Watched::is_attached_init) {
+            let ready = match self.epoll.wait(&mut events, interrupt::timeout(Some(until))) {
+                Err(Errno::EINTR) => continue,
+                ready => {
+                    ready.map_err(|errno| Error::call("epoll_wait", "in the launcher", errno))?
+                }
+            };
+            for event in &events[..ready] {
+                self.child_ended(event.data())?;
+            }
+        }
+        Ok(())
     }
 
     /// The caller has ended: what was attached to it ends too, what was detached lives on.
@@ -242,17 +309,12 @@ impl Server {
             }
         }
         for watched in self.watched.values() {
-            let Watched::Child { process, claim, .. } = watched else { continue };
-            if !claim.attached {
-                continue;
-            }
-            let _ = pidfd::send_signal(process, libc::SIGKILL);
-            if let Some((root, id)) = &claim.container {
-                // Whatever cannot be taken away stays on record for a later delete.
-                let _ = Root::new(Some(root))
-                    .and_then(|root| container::delete(&root, id, true, &mut never));
+            if let Watched::Child { process, claim: Claim { attached: true, .. }, .. } = watched {
+                let _ = pidfd::send_signal(process, libc::SIGKILL);
             }
         }
+        self.await_inits()?;
+        self.ended.iter().filter(|container| container.is_there()).for_each(Owned::delete);
         exit_now(0)
     }
 }

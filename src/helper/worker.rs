@@ -11,13 +11,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::request::{self, Reply, Request, Verb};
-use super::server::Claim;
+use super::server::{Claim, Owned};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
-use crate::state::Root;
+use crate::state::{ProcessId, Root};
 use crate::sys::clone::{SingleThreaded, exit_now};
 use crate::sys::{pidfd, privilege, socket};
 
@@ -126,12 +126,14 @@ impl Serving<'_> {
             .map_err(|_| Error::new(Kind::Other, "a request comes with four descriptors"))?;
         let root = Root::new(Some(&request.root))?;
         let stdio = Some([stdin, stdout, stderr]);
-        let container = match request.verb {
-            Verb::Create { .. } => Some((request.root.clone(), request.id.clone())),
-            Verb::Exec(_) => None,
-        };
-        let claim = Claim { container, attached: request.attached };
-        let mut announce = |_: Pid, process: BorrowedFd<'_>| {
+        let mut announce = |pid: Pid, process: BorrowedFd<'_>| {
+            let container = match (&request.verb, ProcessId::of(pid)) {
+                (Verb::Create { .. }, Ok(init)) => {
+                    Some(Owned { root: request.root.clone(), id: request.id.clone(), init })
+                }
+                _ => None,
+            };
+            let claim = Claim { container, attached: request.attached };
             let claim = serde_json::to_vec(&claim).unwrap_or_default();
             // Without a launcher the container is not reaped by us, and lives all the same.
             let _ = socket::send(self.launcher, &claim, &[process, status.as_fd()]);

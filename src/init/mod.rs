@@ -20,6 +20,7 @@ use nix::sys::stat::Mode;
 pub use channel::{Message, receive, send_text};
 
 use crate::hooks;
+use crate::interrupt::never;
 use crate::plan::Plan;
 use crate::plan::step::{HookPoint, StartSignal, Step};
 use crate::sys::{clone, fds, pidfd, privilege, socket};
@@ -238,7 +239,7 @@ impl<'plan> Child<'plan> {
             channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
             self.state = self.hear()?;
         }
-        hooks::run(programs, &self.state).map_err(|error| Failure {
+        hooks::run(programs, &self.state, &mut never).map_err(|error| Failure {
             call: "hook",
             errno: error.errno().unwrap_or(Errno::ECHILD),
             detail: error.to_string(),

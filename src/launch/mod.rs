@@ -6,7 +6,7 @@
 
 mod hints;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -19,7 +19,7 @@ use crate::init::{self, Inherited, Message};
 use crate::plan::step::{HookPoint, Step, Wait};
 use crate::plan::{IdMaps, Plan};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
-use crate::sys::{pidfd, privilege, socket};
+use crate::sys::{fds, pidfd, privilege, socket};
 
 /// What a child is launched with.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ pub struct Launch<'a, 'b> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// The init of the container that it enters.
     pub container: Option<OwnedFd>,
+    /// The container's lock, which the child lets go of: it would hold it on when this process is
+    /// killed before it could unlock (flock(2) is shared by copies).
+    pub lock: &'b [BorrowedFd<'b>],
 }
 
 /// A child on its way through the plan.
@@ -88,6 +91,8 @@ impl<'a> Launch<'a, '_> {
         };
         match cloned {
             Ok(Cloned::Child) => {
+                // What the program is to inherit by number may reach over these.
+                fds::close_parents(self.lock);
                 let Launch { plan, start_socket, stdio, container, .. } = self;
                 let channel = theirs;
                 init::run(plan, Inherited { channel, start_socket, stdio, container, entrances })

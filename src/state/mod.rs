@@ -9,7 +9,7 @@ mod process;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -30,6 +30,8 @@ const STATE: &str = "state.json";
 const NEW_STATE: &str = "state.json.new";
 /// The name of the start socket in a container's folder.
 pub const START_SOCKET: &str = "start";
+/// Its name until the container is created to the end.
+pub const NEW_START_SOCKET: &str = "start.new";
 /// What a file's name may have.
 const LONGEST_ID: usize = 255;
 
@@ -182,9 +184,14 @@ impl Root {
         Ok(ids)
     }
 
+    /// Refuses what no container can be called.
+    pub fn check(&self, id: &str) -> Result<()> {
+        check_id(id)
+    }
+
     /// Takes an id: makes its folder, which fails if there is one, and locks it.
     pub fn reserve(&self, id: &str) -> Result<Folder> {
-        check_id(id)?;
+        self.check(id)?;
         let mode = Mode::S_IRWXU;
         let path = self.0.join(id);
         let made = match mkdirat(AT_FDCWD, &path, mode) {
@@ -280,6 +287,9 @@ impl Folder {
 
     /// Whether another verb holds the lock.
     fn is_busy(&self) -> bool {
+        if self.lock.is_some() {
+            return false;
+        }
         let Ok(copy) = open(&self.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
             return false;
         };
@@ -289,6 +299,20 @@ impl Folder {
     /// Whether the folder has been removed since it was opened.
     pub fn is_deleted(&self) -> bool {
         nix::sys::stat::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// What holds the lock, and a copy of it does as well.
+    pub fn lock_descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let lock = self.lock.as_ref().map(|lock| (**lock).as_fd());
+        [self.fd.as_fd()].into_iter().chain(lock).collect()
+    }
+
+    /// The container is created to the end and may be started; nothing where it is started at once.
+    pub fn publish_start_socket(&self) -> Result<()> {
+        match renameat(&self.fd, NEW_START_SOCKET, &self.fd, START_SOCKET) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::path_call("rename", self.path.join(NEW_START_SOCKET), errno)),
+        }
     }
 
     /// The container's id.
@@ -352,10 +376,19 @@ impl Folder {
             return if self.is_busy() { Status::Creating } else { Status::Stopped };
         };
         if !state.init.is_alive() {
-            return Status::Stopped;
+            // Before there is an init, only the lock tells.
+            let creating = state.init.pid == 0 && self.is_busy();
+            return if creating { Status::Creating } else { Status::Stopped };
         }
-        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-        if nix::sys::stat::fstatat(&self.fd, START_SOCKET, flags).is_ok() {
+        let has = |name: &str| {
+            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            nix::sys::stat::fstatat(&self.fd, name, flags).is_ok()
+        };
+        // In this order, for the one becomes the other.
+        if has(NEW_START_SOCKET) {
+            return Status::Creating;
+        }
+        if has(START_SOCKET) {
             return Status::Created;
         }
         if state.cgroup.frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
@@ -371,7 +404,7 @@ impl Folder {
 
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
-        for name in [START_SOCKET, NEW_STATE, STATE] {
+        for name in [NEW_START_SOCKET, START_SOCKET, NEW_STATE, STATE] {
             self.remove_file(name)?;
         }
         match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {

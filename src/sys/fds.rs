@@ -52,6 +52,15 @@ pub fn stdio(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
+/// close(2) of what a cloned child has of its parent's and must not keep, and never returns to.
+pub fn close_parents(fds: &[BorrowedFd<'_>]) {
+    for fd in fds {
+        // SAFETY: called in a child with memory of its own that ends in exec or exit: the owners
+        // of these numbers in that memory are never used or dropped.
+        unsafe { libc::close(fd.as_raw_fd()) };
+    }
+}
+
 /// Copies a descriptor that a caller named by number; EBADF if there is none.
 pub fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: takes integers alone; fcntl answers EBADF for a number that is not open.
