@@ -48,7 +48,8 @@ def rust_files(module: str = "") -> list[Path]:
     place = SRC / module
     single = place.with_suffix(".rs")
     files = sorted(place.rglob("*.rs")) if place.is_dir() else [single]
-    assert files and all(file.is_file() for file in files), f"no module {module!r}"
+    assert files, f"no module {module!r}"
+    assert all(file.is_file() for file in files), f"no module {module!r}"
     return files
 
 
@@ -130,9 +131,7 @@ def test_unsafe_code_says_why_it_is_safe() -> None:
 
 def test_no_file_is_named_utils() -> None:
     places = [SRC, ROOT / "python", ROOT / "tests", ROOT / "packaging", ROOT / "benches"]
-    files = [
-        path for place in places for path in place.rglob("*") if path.suffix in {".py", ".rs"}
-    ]
+    files = [path for place in places for path in place.rglob("*") if path.suffix in {".py", ".rs"}]
     vague = re.compile(r"^_?(?:utils?|helpers|common|misc)$")
     assert [str(path) for path in files if vague.match(path.stem)] == []
 

@@ -121,8 +121,10 @@ impl<'a> Making<'a> {
         if let Some(announce) = creation.announce {
             announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
         }
+        // A child that failed at once may have been reaped by now.
         state.init = ProcessId::of(child.pid).map_err(|errno| {
-            Error::path_call("read", format!("/proc/{}/stat", child.pid), errno)
+            let unread = || Error::path_call("read", format!("/proc/{}/stat", child.pid), errno);
+            child.last_words().unwrap_or_else(unread)
         })?;
         folder.record_init(state.init)?;
         child.attend(&mut Parent { plan: self.plan, state })?;

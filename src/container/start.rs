@@ -23,7 +23,7 @@ pub fn start(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<()> {
     let init = connect(&held.folder)?;
     held.folder.remove_file(START_SOCKET)?;
     let state = held.state.to_oci_json(Status::Created);
-    socket::send(&init, &state, &[])
+    crate::init::send_text(init.as_fd(), &state)
         .map_err(|errno| Error::call("sendmsg", "to the container's init", errno))?;
     interrupt::readable(&init, None, interrupt)?;
     match crate::init::receive(init.as_fd()) {

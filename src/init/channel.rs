@@ -1,8 +1,11 @@
 //! What the child and its parent say to each other: messages of a fixed size.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::Failure;
 use crate::sys::socket;
@@ -42,6 +45,53 @@ fn header(tag: u8, step: usize, errno: i32) -> [u8; SIZE] {
     message[2..4].copy_from_slice(&(step as u16).to_le_bytes());
     message[4..8].copy_from_slice(&errno.to_le_bytes());
     message
+}
+
+/// Texts up to here go in a message, longer ones in a file along with it.
+const LONGEST_TEXT: usize = 32 * 1024;
+
+/// Sends the child a text: the container's state, which annotations may make as long as they like.
+///
+/// # Errors
+/// memfd_create(2)'s, write(2)'s, sendmsg(2)'s.
+pub fn send_text(socket: BorrowedFd<'_>, text: &[u8]) -> nix::Result<()> {
+    if text.len() <= LONGEST_TEXT {
+        return socket::send(socket, text, &[]);
+    }
+    let mut file = File::from(memfd_create(c"text", MFdFlags::MFD_CLOEXEC)?);
+    let written = file.write_all(text).and_then(|()| file.seek(SeekFrom::Start(0)));
+    written.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    socket::send(socket, b"file", &[file.as_fd()])
+}
+
+/// Receives what [`send_text`] sent; none when the other end is closed.
+pub(super) fn receive_text(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<u8>>> {
+    let mut text = vec![0; LONGEST_TEXT];
+    let received = loop {
+        match socket::receive(socket, &mut text) {
+            Err(Errno::EINTR) => {}
+            received => break received?,
+        }
+    };
+    let Some((read, mut fds)) = received else { return Ok(None) };
+    text.truncate(read);
+    if let Some(file) = fds.pop() {
+        text.clear();
+        File::from(file)
+            .read_to_end(&mut text)
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    }
+    Ok(Some(text))
+}
+
+/// Receives what lets the child into its cgroup; none when the other end is closed.
+pub(super) fn receive_entrances(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<OwnedFd>>> {
+    loop {
+        match socket::receive(socket, &mut [0; 64]) {
+            Err(Errno::EINTR) => {}
+            received => return received.map(|message| message.map(|(_, fds)| fds)),
+        }
+    }
 }
 
 /// Tells the parent that a step is reached.

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-pub use channel::{Message, receive};
+pub use channel::{Message, receive, send_text};
 
 use crate::hooks;
 use crate::interrupt::never;
@@ -84,6 +84,8 @@ struct Child<'plan> {
     stdio: Option<[OwnedFd; 3]>,
     container: Option<OwnedFd>,
     namespaces: Vec<OwnedFd>,
+    /// What is to be bound.
+    sources: Vec<Option<OwnedFd>>,
     /// The rootfs, until it is `/`.
     root: Option<OwnedFd>,
     masks: mounts::Masks,
@@ -107,6 +109,7 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         stdio,
         container,
         namespaces: Vec::new(),
+        sources: Vec::new(),
         root: None,
         masks: mounts::Masks::default(),
         program: None,
@@ -134,7 +137,11 @@ impl<'plan> Child<'plan> {
 
     fn step(&mut self, index: usize, step: &'plan Step) -> Done {
         match step {
-            Step::AwaitIdMaps => self.hear().map(drop),
+            Step::AwaitIdMaps => {
+                self.hear()?;
+                // Where an ordinary user wrote the maps, this process was open to it till now.
+                privilege::set_dumpable(false).map_err(Failure::of("prctl"))
+            }
             Step::JoinCgroup => self.join_cgroup(),
             Step::BecomeRoot => set_user(0, 0, None),
             Step::OpenNamespace { path, .. } => self.open_namespace(path),
@@ -163,6 +170,7 @@ impl<'plan> Child<'plan> {
             Step::Stdio { owner } => self.take_stdio(*owner),
             Step::DetachPropagation
             | Step::AttachRootfs { .. }
+            | Step::OpenSource { .. }
             | Step::Mount(_)
             | Step::Bind(_)
             | Step::Remount { .. }
@@ -202,24 +210,20 @@ impl<'plan> Child<'plan> {
 
     fn join_cgroup(&mut self) -> Done {
         // With the word come files of the cgroup that move whoever writes `0` there.
-        let (_, entrances) = self.hear_with_fds()?;
+        let entrances = match channel::receive_entrances(self.channel.as_fd()) {
+            Ok(Some(entrances)) => entrances,
+            Ok(None) => clone::exit_now(1),
+            Err(errno) => return Err(Failure::new("recvmsg", errno)),
+        };
         entrances.into_iter().try_for_each(|entrance| {
             nix::unistd::write(entrance, b"0").map(drop).map_err(Failure::of("write"))
         })
     }
 
-    fn hear(&self) -> Result<Vec<u8>, Failure> {
-        self.hear_with_fds().map(|(message, _)| message)
-    }
-
     /// Waits for the parent. Its end closed means that it died: then nobody wants this child.
-    fn hear_with_fds(&self) -> Result<(Vec<u8>, Vec<OwnedFd>), Failure> {
-        let mut message = vec![0; 64 * 1024];
-        match receive_whole(self.channel.as_fd(), &mut message) {
-            Ok(Some((read, fds))) => {
-                message.truncate(read);
-                Ok((message, fds))
-            }
+    fn hear(&self) -> Result<Vec<u8>, Failure> {
+        match channel::receive_text(self.channel.as_fd()) {
+            Ok(Some(text)) => Ok(text),
             Ok(None) => clone::exit_now(1),
             Err(errno) => Err(Failure::new("recvmsg", errno)),
         }
@@ -250,24 +254,11 @@ impl<'plan> Child<'plan> {
         }
         let socket = self.start_socket.take().ok_or(Failure::new("accept4", Errno::EBADF))?;
         let starter = socket::accept(&socket).map_err(Failure::of("accept4"))?;
-        let mut message = vec![0; 64 * 1024];
-        let read = receive_whole(starter.as_fd(), &mut message).map_err(Failure::of("recvmsg"))?;
-        message.truncate(read.map_or(0, |(read, _)| read));
-        self.state = message;
-        self.starter = Some(starter);
+        // From here on it hears of a failure.
+        let starter = self.starter.insert(starter);
+        let text = channel::receive_text(starter.as_fd()).map_err(Failure::of("recvmsg"))?;
+        self.state = text.unwrap_or_default();
         Ok(())
-    }
-}
-
-/// Bytes received, and the descriptors that came along.
-type Received = (usize, Vec<OwnedFd>);
-
-fn receive_whole(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Option<Received>> {
-    loop {
-        match socket::receive(socket, buffer) {
-            Err(Errno::EINTR) => {}
-            received => return received,
-        }
     }
 }
 

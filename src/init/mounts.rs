@@ -34,6 +34,11 @@ impl Child<'_> {
         match step {
             Step::DetachPropagation => detach_propagation(),
             Step::AttachRootfs { path } => self.attach_rootfs(path),
+            Step::OpenSource { path, with_submounts } => {
+                let tree = mount::clone_tree(AT_FDCWD, path, *with_submounts);
+                self.sources.push(Some(tree.map_err(Failure::of("open_tree"))?));
+                Ok(())
+            }
             Step::Mount(mount) => self.mount(mount),
             Step::Bind(bind) => self.bind(bind),
             Step::Remount { target, attributes, recursive } => {
@@ -112,9 +117,13 @@ impl Child<'_> {
         })
     }
 
-    fn bind(&self, asked: &BindMount) -> Done {
-        let tree = mount::clone_tree(AT_FDCWD, &asked.source, asked.with_submounts)
-            .map_err(Failure::of("open_tree"))?;
+    fn bind(&mut self, asked: &BindMount) -> Done {
+        let opened = asked.opened.and_then(|opened| self.sources.get_mut(opened)?.take());
+        let tree = match opened {
+            Some(tree) => tree,
+            None => mount::clone_tree(AT_FDCWD, &asked.source, asked.with_submounts)
+                .map_err(Failure::of("open_tree"))?,
+        };
         let target = self.target_like(&tree, &asked.target)?;
         set_attributes(&tree, &asked.attributes, asked.recursive.as_ref())?;
         mount::attach(tree, target).map_err(Failure::of("move_mount"))

@@ -14,7 +14,9 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "unpack an image's file system there, or point $.root.path at one"
         }
         (Step::AttachRootfs { .. }, Errno::ENOTDIR) => "the rootfs must be a folder",
-        (Step::Bind(_), Errno::ENOENT) => "the source must exist on the host",
+        (Step::Bind(_) | Step::OpenSource { .. }, Errno::ENOENT) => {
+            "the source must exist on the host"
+        }
         (Step::Bind(_) | Step::Mount(_), Errno::ENOTDIR) => {
             "a folder can be mounted on a folder only, a file on a file"
         }

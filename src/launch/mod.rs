@@ -7,7 +7,7 @@
 mod hints;
 mod network;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -22,7 +22,7 @@ use crate::init::{self, Inherited, Message};
 use crate::plan::step::{HookPoint, Step, Wait};
 use crate::plan::{IdMaps, Plan};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
-use crate::sys::{pidfd, socket};
+use crate::sys::{pidfd, privilege, socket};
 
 /// What a child is launched with.
 #[derive(Debug)]
@@ -87,6 +87,13 @@ impl<'a> Launch<'a, '_> {
             sibling: self.sibling,
             cgroup: born_in.as_ref().map(AsFd::as_fd),
         };
+        // The files of a process that is not dumpable are root's, the one for its id maps too.
+        let by_user = self.plan.born.id_maps.as_ref().is_some_and(|maps| maps.by_user);
+        let open_to_user = |open| {
+            let set = if by_user { privilege::set_dumpable(open) } else { Ok(()) };
+            set.map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno))
+        };
+        open_to_user(true)?;
         let cloned = match clone3(self.proof, &flags) {
             // A container that handed controllers to cgroups of its own takes nobody in at its top
             // that way, and a threaded cgroup neither.
@@ -105,6 +112,7 @@ impl<'a> Launch<'a, '_> {
             }
             Ok(Cloned::Parent(pid, pidfd)) => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
+                open_to_user(false)?;
                 let plan = self.plan;
                 Ok(Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside })
             }
@@ -163,16 +171,7 @@ impl Child<'_> {
     /// # Errors
     /// The child's failed step, or the parent's own.
     pub fn attend(&mut self, duties: &mut impl Duties) -> Result<()> {
-        if let Some(maps) = &self.plan.born.id_maps {
-            self.write_id_maps(maps)?;
-            self.write_oom_score_adj()?;
-            self.answer(b"maps")?;
-        }
-        if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
-            let entrances = duties.cgroup(self.born_inside)?;
-            let fds: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
-            self.answer_with_fds(b"cgroup", &fds)?;
-        }
+        self.provide(duties).map_err(|error| self.last_words().unwrap_or(error))?;
         loop {
             match self.receive()? {
                 Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
@@ -188,6 +187,34 @@ impl Child<'_> {
                 Some(failed @ Message::Failed { .. }) => return Err(explain(self.plan, failed)),
                 None => return Err(died(self.plan)),
             }
+        }
+    }
+
+    /// What does not wait for the child to ask.
+    fn provide(&self, duties: &mut impl Duties) -> Result<()> {
+        if let Some(maps) = &self.plan.born.id_maps {
+            self.write_id_maps(maps)?;
+            self.write_oom_score_adj()?;
+            self.answer(b"maps")?;
+        }
+        if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
+            let entrances = duties.cgroup(self.born_inside)?;
+            let fds: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+            self.sent(socket::send(&self.channel, b"cgroup", &fds))?;
+        }
+        Ok(())
+    }
+
+    /// Why the child has ended, if it has: what then fails on our side is only the consequence.
+    pub fn last_words(&self) -> Option<Error> {
+        let mut fds = [nix::poll::PollFd::new(self.channel.as_fd(), nix::poll::PollFlags::POLLIN)];
+        match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
+            Ok(1) => {}
+            _ => return None,
+        }
+        match self.receive() {
+            Ok(Some(failed @ Message::Failed { .. })) => Some(explain(self.plan, failed)),
+            _ => None,
         }
     }
 
@@ -211,11 +238,11 @@ impl Child<'_> {
     }
 
     fn answer(&self, message: &[u8]) -> Result<()> {
-        self.answer_with_fds(message, &[])
+        self.sent(init::send_text(self.channel.as_fd(), message))
     }
 
-    fn answer_with_fds(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
-        match socket::send(&self.channel, message, fds) {
+    fn sent(&self, sent: nix::Result<()>) -> Result<()> {
+        match sent {
             // It has failed already; what it has to say is about to be received.
             Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::call("sendmsg", "to the child", errno)),
@@ -244,6 +271,9 @@ impl Child<'_> {
             })
         };
         write("uid_map", &maps.uid, "$.linux.uidMappings")?;
+        if maps.by_user {
+            write("setgroups", "deny", "$.linux.gidMappings")?;
+        }
         write("gid_map", &maps.gid, "$.linux.gidMappings")
     }
 }

@@ -176,6 +176,7 @@ impl Display for Step {
                 write!(f, "write {} to {}", Quoted(value), Quoted(path))
             }
             Step::DetachPropagation => f.write_str("keep mounts from the host (rslave)"),
+            Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),
             Step::Bind(bind) => bind.fmt(f),

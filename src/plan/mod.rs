@@ -144,6 +144,8 @@ pub(crate) struct Compiler<'a> {
     warnings: Vec<String>,
     new_namespaces: i32,
     joined: Vec<(Namespace, PathBuf, usize)>,
+    /// The mounts whose sources are opened beforehand.
+    sources: Vec<String>,
     cgroup_awaited: bool,
     id_maps_deny_setgroups: bool,
 }
@@ -164,6 +166,7 @@ impl<'a> Compiler<'a> {
             warnings: Vec::new(),
             new_namespaces: 0,
             joined: Vec::new(),
+            sources: Vec::new(),
             cgroup_awaited: false,
             id_maps_deny_setgroups: facts.rootless,
         }
@@ -189,10 +192,17 @@ impl<'a> Compiler<'a> {
         }
         let mut born = self.namespaces(spec)?;
         born.oom_score_adj = oom_score_adj.filter(|_| self.new_user_namespace());
+        if self.has(Namespace::Mount) {
+            // Still as the host's root, for whom the folders on the way may be open alone.
+            self.attach_rootfs(&rootfs)?;
+            self.open_sources(spec)?;
+        }
+        if self.has(Namespace::User) {
+            self.push(Step::BecomeRoot, "$.linux.namespaces");
+        }
         self.push(Step::NewSession, "");
         self.host_names(spec)?;
         if self.has(Namespace::Mount) {
-            self.attach_rootfs(&rootfs)?;
             self.mounts(spec)?;
             self.devices(spec)?;
             let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;

@@ -123,9 +123,11 @@ impl Compiler<'_> {
         };
         // config.md: a relative source is relative to the bundle.
         let source = self.situation.bundle.join(source);
+        let opened = self.sources.iter().position(|opened| opened == json_path);
         self.push(
             Step::Bind(BindMount {
                 source: c_path(&source, || format!("{json_path}.source"))?,
+                opened,
                 target,
                 with_submounts: options.bind.unwrap_or(true),
                 attributes: options.attributes,
@@ -207,8 +209,14 @@ impl Compiler<'_> {
         if !self.has(Namespace::Cgroup) {
             let source = c_path(&point.directory, || "$.linux.cgroupsPath".to_owned())?;
             let attributes = options.attributes;
-            let bind =
-                BindMount { source, target, with_submounts: false, attributes, recursive: None };
+            let bind = BindMount {
+                source,
+                opened: None,
+                target,
+                with_submounts: false,
+                attributes,
+                recursive: None,
+            };
             self.push(Step::Bind(bind), json_path);
             return Ok(());
         }
@@ -259,6 +267,29 @@ impl Compiler<'_> {
             let at = format!("$.linux.maskedPaths[{index}]");
             let path = c_string(path, || at.clone())?;
             self.push(Step::Mask(path), at);
+        }
+        Ok(())
+    }
+
+    /// In a user namespace, takes what is to be bound in hand before this process is a stranger to
+    /// the host's folders.
+    pub(super) fn open_sources(&mut self, spec: &Spec) -> Result<()> {
+        if !self.has(Namespace::User) {
+            return Ok(());
+        }
+        for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+            let json_path = format!("$.mounts[{index}]");
+            let options =
+                Options::parse(mount.options().as_deref().unwrap_or_default(), &json_path)?;
+            let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
+            let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
+                continue;
+            };
+            let path = self.situation.bundle.join(source);
+            let path = c_path(&path, || format!("{json_path}.source"))?;
+            let with_submounts = options.bind.unwrap_or(true);
+            self.push(Step::OpenSource { path, with_submounts }, json_path.clone());
+            self.sources.push(json_path);
         }
         Ok(())
     }

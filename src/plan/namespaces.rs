@@ -13,6 +13,8 @@ pub struct IdMaps {
     pub uid: String,
     /// `inside outside count` lines.
     pub gid: String,
+    /// Written by an ordinary user, who must give up setgroups(2) for it (user_namespaces(7)).
+    pub by_user: bool,
 }
 
 /// What the clone itself makes or needs.
@@ -92,9 +94,6 @@ impl Compiler<'_> {
             born.id_maps = Some(self.id_maps(spec)?);
             self.push(Step::AwaitIdMaps, "$.linux.uidMappings");
         }
-        if self.has(Namespace::User) {
-            self.push(Step::BecomeRoot, "$.linux.namespaces");
-        }
         Ok(born)
     }
 
@@ -129,7 +128,7 @@ impl Compiler<'_> {
             let section = "config-linux.md#user-namespace-mappings";
             return Err(Error::spec(at, None, section, message));
         };
-        Ok(IdMaps { uid: map(uid), gid: map(gid) })
+        Ok(IdMaps { uid: map(uid), gid: map(gid), by_user: self.facts.rootless })
     }
 
     /// The rootfs's place: absolute, or below the bundle.

@@ -47,6 +47,8 @@ pub struct FilesystemMount {
 pub struct BindMount {
     /// Absolute path on the host.
     pub source: CString,
+    /// Which of the opened sources it is, where one was opened before.
+    pub opened: Option<usize>,
     /// Where, inside the root.
     pub target: CString,
     /// With the mounts below it.
@@ -129,6 +131,8 @@ pub enum Step {
     DetachPropagation,
     /// Bind the rootfs onto itself: pivot_root(2) wants a mount point.
     AttachRootfs { path: CString },
+    /// Open what is to be bound later, while the host's folders are open to this process.
+    OpenSource { path: CString, with_submounts: bool },
     /// Mount a new file system.
     Mount(FilesystemMount),
     /// Show a part of the host.

@@ -40,7 +40,13 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<Option<(usiz
     let mut control = nix::cmsg_space!([RawFd; MOST_FDS]);
     let mut data = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut data, Some(&mut control), flags)?;
+    let socket = socket.as_fd().as_raw_fd();
+    let message = match recvmsg::<()>(socket, &mut data, Some(&mut control), flags) {
+        // The peer has closed its end with something of ours unread. The kernel says so once, before
+        // what the peer had said; that is still there.
+        Err(Errno::ECONNRESET) => recvmsg::<()>(socket, &mut data, Some(&mut control), flags),
+        received => received,
+    }?;
     let mut fds = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
@@ -100,4 +106,21 @@ pub fn connect_stream(path: &std::path::Path) -> nix::Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{pair, receive, send};
+
+    #[test]
+    fn what_a_peer_said_outlives_what_it_left_unread() {
+        let (ours, theirs) = pair().expect("a pair");
+        send(&ours, b"never read", &[]).expect("room");
+        send(&theirs, b"last words", &[]).expect("room");
+        drop(theirs);
+        let mut buffer = [0; 16];
+        let (read, _) = receive(&ours, &mut buffer).expect("no error").expect("a message");
+        assert_eq!(&buffer[..read], b"last words");
+        assert!(receive(&ours, &mut buffer).expect("no error").is_none());
+    }
 }
