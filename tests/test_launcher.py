@@ -497,7 +497,7 @@ def test_python_is_killed_in_the_middle_of_runs(
         def work():
             while True:
                 rsc.run(sys.argv[1], ["true"], root=sys.argv[2], stdin=rsc.DEVNULL)
-                os.write(1, b"ran\n")
+                os.write(1, b"ran\\n")
         for _ in range(4):
             threading.Thread(target=work, daemon=True).start()
         hear()
