@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rscontainer._core import SpecError
+from rscontainer import SpecError
 from rscontainer.spec import Linux, Map, Mount, Namespace, Node, Process, Root, Spec, User
 
 BUSYBOX = Path(__file__).parent / "bundles" / "busybox"

@@ -42,10 +42,10 @@ pub fn main() -> ExitCode {
 /// Engines read the log, people standard error.
 fn fail(error: &Error, log: Option<(std::path::PathBuf, args::LogFormat)>, code: u8) -> ExitCode {
     eprintln!("rscontainer: {error}");
-    if let Some((path, format)) = log {
-        if let Err(error) = write_log(&path, format, error) {
-            eprintln!("rscontainer: write log {path:?}: {error}");
-        }
+    if let Some((path, format)) = log
+        && let Err(error) = write_log(&path, format, error)
+    {
+        eprintln!("rscontainer: write log {path:?}: {error}");
     }
     ExitCode::from(code)
 }

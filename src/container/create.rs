@@ -20,6 +20,9 @@ use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::socket;
 
+/// Told of a child, by number and pidfd, as soon as there is one.
+pub type Announce<'a> = &'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>;
+
 /// What a container is created from.
 pub struct Creation<'a> {
     /// Where its state goes.
@@ -43,7 +46,7 @@ pub struct Creation<'a> {
     /// A new network namespace that this process is in, for a container that wants one.
     pub network: Option<SpareNetwork>,
     /// Who is told of the child as soon as there is one; it is then born as a sibling.
-    pub announce: Option<&'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>>,
+    pub announce: Option<Announce<'a>>,
 }
 
 /// A process in a container, as its launcher sees it.

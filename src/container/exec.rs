@@ -1,11 +1,10 @@
 //! exec: a further process in a running container.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
-use super::{Held, Running};
+use super::{Announce, Held, Running};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::launch::{Duties, Launch};
@@ -31,7 +30,7 @@ pub struct Execution<'a> {
     /// This process has one thread.
     pub proof: SingleThreaded,
     /// Who is told of the child as soon as there is one; it is then born as a sibling.
-    pub announce: Option<&'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>>,
+    pub announce: Option<Announce<'a>>,
 }
 
 /// Runs a program in a container; returns when it runs.
@@ -74,9 +73,15 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
             child.kill();
-            Err(error)
+            Err(if held.state.init.is_alive() { error } else { ended(execution.id, &error) })
         }
     }
+}
+
+/// Its init took the process along, whichever step that was at.
+fn ended(id: &str, error: &Error) -> Error {
+    let message = format!("container {id:?} ended before the process in it ran ({error})");
+    Error::new(Kind::State, message)
 }
 
 /// The cgroup is there, and an exec has no hooks.

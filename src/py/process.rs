@@ -58,12 +58,7 @@ impl Process {
             Some(pipe) => read_status(&pipe, interrupt)?,
             None => None,
         };
-        let ended = said.or_else(|| {
-            process::exit_status(&self.pidfd).or_else(|| {
-                process::await_reaped(&self.pidfd);
-                process::exit_status(&self.pidfd)
-            })
-        });
+        let ended = said.or_else(|| process::exit_status(self.pid, &self.pidfd));
         self.ended.get_or_init(|| ended);
         Ok(true)
     }

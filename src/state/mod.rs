@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::interrupt::{Interrupt, never};
 use crate::plan::HookPrograms;
 
-pub use process::{ProcessId, pidfd_of};
+pub use process::{ProcessId, pidfd_of, status_of_zombie};
 
 const STATE: &str = "state.json";
 const INIT: &str = "init";

@@ -8,7 +8,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::pidfd;
+use crate::sys::pidfd::{self, WaitStatus};
 
 /// A process, for good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,13 +51,32 @@ pub fn pidfd_of(process: ProcessId) -> nix::Result<OwnedFd> {
     }
 }
 
-/// State letter and start time.
-fn stat(pid: i32) -> nix::Result<(u8, u64)> {
+/// The wait status of a process that has ended and was not waited for yet. Nobody else can have its
+/// number until then.
+pub fn status_of_zombie(pid: i32) -> Option<WaitStatus> {
+    let mut text = [0; LONGEST_STAT];
+    let read = read_stat(pid, &mut text).ok()?;
+    let line = &text[..read];
+    let (state, _) = parse(line)?;
+    // The last of the 52 fields; no name reaches that far.
+    let code = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next()?;
+    let code = std::str::from_utf8(code).ok()?.parse().ok()?;
+    (state == b'Z').then_some(WaitStatus(code))
+}
+
+/// One line, whose 52 fields and the name are far shorter; the kernel hands it out in one piece.
+const LONGEST_STAT: usize = 2048;
+
+fn read_stat(pid: i32, text: &mut [u8]) -> nix::Result<usize> {
     let path = format!("/proc/{pid}/stat");
     let file = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    // One line, whose 52 fields and the name are far shorter; the kernel hands it out in one piece.
-    let mut text = [0; 2048];
-    let read = nix::unistd::read(file, &mut text)?;
+    nix::unistd::read(file, text)
+}
+
+/// State letter and start time.
+fn stat(pid: i32) -> nix::Result<(u8, u64)> {
+    let mut text = [0; LONGEST_STAT];
+    let read = read_stat(pid, &mut text)?;
     parse(&text[..read]).ok_or(Errno::EINVAL)
 }
 

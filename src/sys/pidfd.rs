@@ -81,15 +81,6 @@ pub fn reap(pidfd: impl AsFd, block: bool) -> nix::Result<Option<WaitStatus>> {
     })))
 }
 
-/// Waits, but not for ever, until the parent of a process that has ended has waited for it: what
-/// [`exit_info`] tells is known from then on (POLLHUP, Linux ≥ 6.9).
-pub fn await_reaped(pidfd: impl AsFd) {
-    use nix::poll::{PollFd, PollFlags, poll};
-    const PATIENCE_MS: u16 = 2000;
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::empty())];
-    let _ = poll(&mut fds, PATIENCE_MS);
-}
-
 /// The end of a process that need not be our child (ioctl `PIDFD_GET_INFO`, Linux ≥ 6.15).
 ///
 /// None while it runs, and where the kernel cannot tell.
