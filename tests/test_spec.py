@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rscontainer import SpecError
 from rscontainer.spec import Linux, Map, Mount, Namespace, Node, Process, Root, Spec, User
 
@@ -46,7 +47,8 @@ def test_default_is_what_runc_writes(spec: Spec) -> None:
 def test_default_rootless(spec: Spec) -> None:
     rootless = Spec.default(rootless=True)
     kinds = [namespace.type for namespace in rootless.linux.namespaces]
-    assert "user" in kinds and "network" not in kinds
+    assert "user" in kinds
+    assert "network" not in kinds
     mapping = {"containerID": 0, "hostID": os.geteuid(), "size": 1}
     assert rootless.linux.uidMappings == [mapping]
     assert "resources" not in rootless.linux

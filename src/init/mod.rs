@@ -256,8 +256,11 @@ impl<'plan> Child<'plan> {
         let starter = socket::accept(&socket).map_err(Failure::of("accept4"))?;
         // From here on it hears of a failure.
         let starter = self.starter.insert(starter);
-        let text = channel::receive_text(starter.as_fd()).map_err(Failure::of("recvmsg"))?;
-        self.state = text.unwrap_or_default();
+        match channel::receive_text(starter.as_fd()).map_err(Failure::of("recvmsg"))? {
+            Some(state) => self.state = state,
+            // It died before it could say so, and nobody else can.
+            None => clone::exit_now(1),
+        }
         Ok(())
     }
 }
