@@ -37,7 +37,6 @@ MODULES = sorted(
 LONGEST = 400
 # Longer, with the reason why cutting them would not help the reader.
 LONG_FILES = {
-    "src/state/mod.rs": "folder, lock and record keep one protocol, which is read at one go",
     "src/image/stream.rs": "one state machine over compressed and plain input",
     "src/image/tree.rs": "the one place that writes below a rootfs, with its rules together",
     "python/rscontainer/_node.py": "the one class of which all of the config's are made",

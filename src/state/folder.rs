@@ -1,0 +1,201 @@
+//! One container's folder: its files and its lock.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::{ProcessId, State, Status};
+use crate::error::{Error, Kind, Result};
+use crate::interrupt::Interrupt;
+
+const STATE: &str = "state.json";
+const INIT: &str = "init";
+/// The name of the start socket in a container's folder.
+pub const START_SOCKET: &str = "start";
+/// Its name until the container is created to the end.
+pub const NEW_START_SOCKET: &str = "start.new";
+
+/// One container's folder, by descriptor.
+#[derive(Debug)]
+pub struct Folder {
+    id: String,
+    path: PathBuf,
+    fd: OwnedFd,
+    lock: Option<Flock<OwnedFd>>,
+}
+
+impl Folder {
+    pub(super) fn open(path: PathBuf, id: &str) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = open(&path, flags, Mode::empty())
+            .map_err(|errno| Error::path_call("open", &path, errno))?;
+        Ok(Folder { id: id.to_owned(), path, fd, lock: None })
+    }
+
+    /// Waits for the lock: one verb that changes the container at a time.
+    pub fn locked(mut self, interrupt: Interrupt<'_>) -> Result<Self> {
+        let copy = self.fd.try_clone().map_err(|error| Error::io("dup", &self.path, &error))?;
+        let mut waiting = copy;
+        self.lock = loop {
+            match Flock::lock(waiting, FlockArg::LockExclusive) {
+                Ok(lock) => break Some(lock),
+                Err((fd, Errno::EINTR)) => {
+                    interrupt()?;
+                    waiting = fd;
+                }
+                Err((_, errno)) => return Err(Error::path_call("flock", &self.path, errno)),
+            }
+        };
+        Ok(self)
+    }
+
+    /// Whether another verb holds the lock.
+    fn is_busy(&self) -> bool {
+        if self.lock.is_some() {
+            return false;
+        }
+        let Ok(copy) = open(&self.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
+            return false;
+        };
+        matches!(Flock::lock(copy, FlockArg::LockExclusiveNonblock), Err((_, Errno::EAGAIN)))
+    }
+
+    /// Whether the folder has been removed since it was opened.
+    pub fn is_deleted(&self) -> bool {
+        nix::sys::stat::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// The container is created to the end and may be started; nothing where it is started at once.
+    pub fn publish_start_socket(&self) -> Result<()> {
+        match renameat(&self.fd, NEW_START_SOCKET, &self.fd, START_SOCKET) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::path_call("rename", self.path.join(NEW_START_SOCKET), errno)),
+        }
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts on record what is going to be made. Written once: nothing in it changes later, so that
+    /// no disk that fills up can take it away.
+    pub fn record(&self, state: &State) -> Result<()> {
+        let bytes = serde_json::to_vec(state).map_err(|error| {
+            Error::new(Kind::Other, format!("write state of {:?}: {error}", self.id))
+        })?;
+        self.write_new(STATE, &bytes)
+    }
+
+    /// Puts on record who the init is. Without this, the container was not created to the end.
+    pub fn record_init(&self, init: ProcessId) -> Result<()> {
+        self.write_new(INIT, format!("{} {}\n", init.pid, init.start_time).as_bytes())
+    }
+
+    fn write_new(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|errno| Error::path_call("open", &path, errno))?;
+        File::from(file).write_all(bytes).map_err(|error| {
+            let failed = Error::io("write", &path, &error);
+            match failed.errno() {
+                Some(Errno::ENOSPC | Errno::EDQUOT) => {
+                    failed.hint("free space there, or name another folder with root")
+                }
+                _ => failed,
+            }
+        })
+    }
+
+    /// Reads the state; none where its creator died, or is, before it was written to the end.
+    pub fn read(&self) -> Result<Option<State>> {
+        let init = self.read_file(INIT)?;
+        let Some(bytes) = self.read_file(STATE)? else { return Ok(None) };
+        // One line that is there is whole: the kernel writes it in one piece.
+        let init = init.as_deref().and_then(ProcessId::parse);
+        match (serde_json::from_slice::<State>(&bytes), init) {
+            (Ok(state), init) => Ok(Some(State { init: init.unwrap_or_default(), ..state })),
+            (Err(_), None) => Ok(None),
+            (Err(error), Some(_)) => {
+                let path = self.path.join(STATE);
+                let message = format!("state of container {:?} in {path:?}: {error}", self.id);
+                Err(Error::new(Kind::Other, message).hint("delete the container with force"))
+            }
+        }
+    }
+
+    fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = match openat(&self.fd, name, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            file => file.map_err(|errno| Error::path_call("open", &path, errno))?,
+        };
+        let mut bytes = Vec::with_capacity(8192);
+        File::from(file)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io("read", &path, &error))?;
+        Ok(Some(bytes))
+    }
+
+    /// The status of the container with this state, as the host shows it now.
+    pub fn status(&self, state: Option<&State>) -> Status {
+        let Some(state) = state else {
+            return if self.is_busy() { Status::Creating } else { Status::Stopped };
+        };
+        if !state.init.is_alive() {
+            // Before there is an init, only the lock tells.
+            let creating = state.init.pid == 0 && self.is_busy();
+            return if creating { Status::Creating } else { Status::Stopped };
+        }
+        let has = |name: &str| {
+            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            nix::sys::stat::fstatat(&self.fd, name, flags).is_ok()
+        };
+        // In this order, for the one becomes the other.
+        if has(NEW_START_SOCKET) {
+            return Status::Creating;
+        }
+        if has(START_SOCKET) {
+            return Status::Created;
+        }
+        if state.cgroup.frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
+    }
+
+    /// Takes a file out of the folder; one that is not there is as good.
+    pub fn remove_file(&self, name: &str) -> Result<()> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::path_call("unlink", self.path.join(name), errno)),
+        }
+    }
+
+    /// Removes the folder and what is in it: the id is free again.
+    pub fn remove(self) -> Result<()> {
+        for name in [NEW_START_SOCKET, START_SOCKET, INIT, STATE] {
+            self.remove_file(name)?;
+        }
+        match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::path_call("rmdir", &self.path, errno)),
+        }
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

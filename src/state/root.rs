@@ -1,0 +1,125 @@
+//! The folder of all containers' states.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::Folder;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt::never;
+
+/// What a file's name may have.
+const LONGEST_ID: usize = 255;
+
+/// The folder of all containers' states.
+#[derive(Debug, Clone)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// The given folder, or the default: `/run/rscontainer`, for an ordinary user
+    /// `$XDG_RUNTIME_DIR/rscontainer`.
+    pub fn new(given: Option<&Path>) -> Result<Self> {
+        if let Some(given) = given {
+            return std::path::absolute(given)
+                .map(Root)
+                .map_err(|error| Error::io("getcwd", given, &error));
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Ok(Root("/run/rscontainer".into()));
+        }
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
+            Some(folder) => Ok(Root(Path::new(&folder).join("rscontainer"))),
+            None => Err(Error::new(Kind::Other, "no folder for the containers' state")
+                .hint("set XDG_RUNTIME_DIR, or name a folder with root")),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Ids of all containers, sorted.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io("opendir", &self.0, &error)),
+        };
+        let mut ids: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| check_id(name).is_ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Refuses what no container can be called.
+    pub fn check(&self, id: &str) -> Result<()> {
+        check_id(id)
+    }
+
+    /// Takes an id: makes its folder, which fails if there is one, and locks it.
+    pub fn reserve(&self, id: &str) -> Result<Folder> {
+        self.check(id)?;
+        let mode = Mode::S_IRWXU;
+        let path = self.0.join(id);
+        let made = match mkdirat(AT_FDCWD, &path, mode) {
+            Err(Errno::ENOENT) => {
+                std::fs::create_dir_all(&self.0).map_err(|error| {
+                    Error::io("mkdir", &self.0, &error)
+                        .context("make the folder of containers' states")
+                })?;
+                // Others must not see the containers' configs, nor reach their start sockets.
+                let _ = nix::sys::stat::fchmodat(
+                    AT_FDCWD,
+                    &self.0,
+                    mode,
+                    nix::sys::stat::FchmodatFlags::FollowSymlink,
+                );
+                mkdirat(AT_FDCWD, &path, mode)
+            }
+            made => made,
+        };
+        match made {
+            // Nobody else can hold it: the folder is new.
+            Ok(()) => Folder::open(path, id)?.locked(&mut never),
+            Err(Errno::EEXIST) => Err(Error::new(
+                Kind::AlreadyExists,
+                format!("container {id:?} exists already (in {:?})", self.0),
+            )
+            .hint("choose another id, or delete that container first")),
+            Err(errno) => Err(Error::path_call("mkdir", path, errno)),
+        }
+    }
+
+    /// The folder of an existing container.
+    pub fn find(&self, id: &str) -> Result<Folder> {
+        check_id(id)?;
+        Folder::open(self.0.join(id), id).map_err(|error| match error.errno() {
+            Some(Errno::ENOENT) => {
+                Error::new(Kind::NotFound, format!("no container {id:?} in {:?}", self.0))
+                    .hint("see which there are with list, or name another folder with root")
+            }
+            _ => error,
+        })
+    }
+}
+
+/// An id is a file's name, and appears in cgroups' and logs'.
+fn check_id(id: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    let problem = if id.is_empty() {
+        "it is empty".to_owned()
+    } else if id.len() > LONGEST_ID {
+        format!("it has {} bytes, and {LONGEST_ID} is the most", id.len())
+    } else if id == "." || id == ".." || !id.bytes().all(plain) {
+        "only letters, digits and _ + - . may be in it".to_owned()
+    } else {
+        return Ok(());
+    };
+    let shown: String = id.chars().take(64).collect();
+    Err(Error::new(Kind::Other, format!("no container can be called {shown:?}: {problem}")))
+}
