@@ -368,7 +368,7 @@ def test_no_terminal(running: Container) -> None:
 
 # Runs a statement that would take for ever, and says how it ended.
 BLOCKED = """
-import os, signal, sys, rscontainer as rsc
+import os, signal, sys, time, rscontainer as rsc
 bundle, root, id, body = sys.argv[1:]
 rsc.start_launcher()
 quiet = dict(stdin=rsc.DEVNULL, stdout=rsc.DEVNULL, stderr=rsc.DEVNULL)
@@ -376,7 +376,9 @@ def ready():
     # Said once the main thread waits in the core, as far as that can be seen from outside.
     print("ready", flush=True)
 def stop_workers():
-    # Whoever would serve the next request does not any more.
+    # Whoever would serve the next request does not any more. A spare worker is forked within
+    # milliseconds of the last one's request.
+    time.sleep(0.5)
     for launcher in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{launcher}/comm") as comm:

@@ -49,11 +49,11 @@ impl Held {
         let state = folder.read()?;
         let status = folder.status(state.as_ref());
         match state {
-            _ if status == Status::Creating => {
+            Some(state) => Ok(Held { folder, state, status }),
+            None if status == Status::Creating => {
                 let message = format!("container {:?} is being created", folder.id());
                 Err(Error::new(Kind::State, message))
             }
-            Some(state) => Ok(Held { folder, state, status }),
             None => Err(Error::new(
                 Kind::State,
                 format!("container {:?} was not created to the end", folder.id()),

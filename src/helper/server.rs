@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{GREETING, worker};
@@ -59,6 +61,7 @@ pub(super) struct Claim {
 /// What the launcher listens to.
 enum Watched {
     Worker {
+        pid: Pid,
         process: OwnedFd,
         channel: OwnedFd,
         busy: bool,
@@ -239,9 +242,9 @@ impl Server {
                 self.watched.clear();
                 worker::run(&self.requests, &theirs, &self.facts, self.proof)
             }
-            Cloned::Parent(_, process) => {
+            Cloned::Parent(pid, process) => {
                 drop(theirs);
-                let watched = |channel| Watched::Worker { process, channel, busy: false };
+                let watched = |channel| Watched::Worker { pid, process, channel, busy: false };
                 self.watch(ours, EpollFlags::EPOLLIN, watched)?;
                 self.set_spare(true)
             }
@@ -249,7 +252,8 @@ impl Server {
     }
 
     fn worker_spoke(&mut self, token: u64) -> Result<()> {
-        let Some(Watched::Worker { process, channel, busy }) = self.watched.get_mut(&token) else {
+        let Some(Watched::Worker { process, channel, busy, .. }) = self.watched.get_mut(&token)
+        else {
             return Ok(());
         };
         let mut message = [0; 8192];
@@ -340,17 +344,29 @@ impl Server {
 
     /// The caller has ended: what was attached to it ends too, what was detached lives on.
     fn end(&mut self) -> Result<()> {
+        /// For what a request is at; a hook may take longer, and is not waited for.
+        const PATIENCE: Duration = Duration::from_secs(5);
         self.ending = true;
+        let until = Instant::now() + PATIENCE;
         let tokens: Vec<u64> = self.watched.keys().copied().collect();
         for token in tokens {
             // A worker may be between the clone and its reply: it will find its caller gone and
             // take the container back. It is awaited, so that no claim of it is missed.
-            while let Some(Watched::Worker { channel, busy, .. }) = self.watched.get(&token) {
-                // An idle one ends by that. It is not killed, for it may have begun to serve and
-                // not be heard of yet.
+            while let Some(Watched::Worker { pid, process, channel, busy }) =
+                self.watched.get(&token)
+            {
+                // An idle one ends by that. It is not killed at once, for it may have begun to serve
+                // and not be heard of yet.
                 if !busy {
                     let both = nix::sys::socket::Shutdown::Both;
                     let _ = nix::sys::socket::shutdown(channel.as_raw_fd(), both);
+                }
+                let next = if *busy { channel } else { process };
+                if !interrupt::readable(next, Some(until), &mut never)? {
+                    // What it was making is claimed.
+                    let _ = pidfd::send_signal(process, libc::SIGSTOP);
+                    kill_children(*pid);
+                    let _ = pidfd::send_signal(process, libc::SIGKILL);
                 }
                 self.worker_spoke(token)?;
             }
@@ -363,6 +379,16 @@ impl Server {
         self.await_inits()?;
         self.ended.iter().filter(|container| container.is_there()).for_each(Owned::delete);
         exit_now(0)
+    }
+}
+
+/// Of a worker, which waits for them and is stopped: the hooks that it runs. Its containers are not
+/// its children.
+fn kill_children(worker: Pid) {
+    let path = format!("/proc/{worker}/task/{worker}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
     }
 }
 
