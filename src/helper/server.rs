@@ -119,6 +119,7 @@ pub fn run() -> Result<std::convert::Infallible> {
         requests,
         caller,
         has_spare: false,
+        expects_container: true,
         ended: Vec::new(),
         ending: false,
     };
@@ -152,6 +153,8 @@ struct Server {
     caller: OwnedFd,
     /// A worker waits for the next request.
     has_spare: bool,
+    /// The last request was for a container, so the next may well be.
+    expects_container: bool,
     /// Attached containers that have ended, and may be there still: the caller's end is theirs too.
     ended: Vec<Owned>,
     /// The caller is gone: no spare worker is needed any more.
@@ -240,7 +243,8 @@ impl Server {
                 drop(ours);
                 // The copies of other requests' sockets would keep their callers waiting.
                 self.watched.clear();
-                worker::run(&self.requests, &theirs, &self.facts, self.proof)
+                let host = worker::Host { facts: &self.facts, proof: self.proof };
+                worker::run(&self.requests, &theirs, host, self.expects_container)
             }
             Cloned::Parent(pid, process) => {
                 drop(theirs);
@@ -282,6 +286,7 @@ impl Server {
         if let (Ok(claim), Some(process), Some(status)) =
             (serde_json::from_slice::<Claim>(claim), fds.next(), fds.next())
         {
+            self.expects_container = claim.container.is_some();
             let tree = mount_namespace(&claim);
             let watched = |process| Watched::Child { process, status, claim, _tree: tree };
             self.watch(process, EpollFlags::EPOLLIN, watched)?;

@@ -22,16 +22,22 @@ use crate::state::{ProcessId, Root};
 use crate::sys::clone::{SingleThreaded, exit_now};
 use crate::sys::{fds, pidfd, privilege, socket};
 
+/// What a worker knows from its launcher.
+pub(super) struct Host<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) proof: SingleThreaded,
+}
+
 /// Waits for a request on `requests`, serves it, ends.
 pub(super) fn run(
     requests: &OwnedFd,
     launcher: &OwnedFd,
-    facts: &Facts,
-    proof: SingleThreaded,
+    host: Host<'_>,
+    expects_container: bool,
 ) -> ! {
     let _ = privilege::set_name(c"rsc:[worker]");
-    // A request is likely to be for a container with a network of its own.
-    let network = SpareNetwork::make();
+    // A container is likely to want a network of its own; an exec has no use for one.
+    let network = if expects_container { SpareNetwork::make() } else { None };
     if let Some(caller) = next_request(requests, launcher) {
         // With the launcher gone there is nobody to fork the next spare, and this request is served
         // all the same.
@@ -41,7 +47,7 @@ pub(super) fn run(
         let mut kept = vec![caller.as_fd(), launcher.as_fd()];
         kept.extend(network.as_ref().map(AsFd::as_fd));
         let _ = fds::close_all_but(3, &kept);
-        Serving { caller, launcher, facts, proof }.serve(network);
+        Serving { caller, launcher, host }.serve(network);
     }
     exit_now(0)
 }
@@ -71,8 +77,7 @@ fn next_request(requests: &OwnedFd, launcher: &OwnedFd) -> Option<OwnedFd> {
 struct Serving<'a> {
     caller: OwnedFd,
     launcher: &'a OwnedFd,
-    facts: &'a Facts,
-    proof: SingleThreaded,
+    host: Host<'a>,
 }
 
 impl Serving<'_> {
@@ -168,8 +173,8 @@ impl Serving<'_> {
                     start,
                     stdio,
                     keep_descriptors: 0,
-                    facts: self.facts,
-                    proof: self.proof,
+                    facts: self.host.facts,
+                    proof: self.host.proof,
                     network,
                     announce: Some(&mut announce),
                 })
@@ -182,8 +187,8 @@ impl Serving<'_> {
                     process: &|spec| process.over(spec),
                     stdio,
                     keep_descriptors: 0,
-                    facts: self.facts,
-                    proof: self.proof,
+                    facts: self.host.facts,
+                    proof: self.host.proof,
                     announce: Some(&mut announce),
                 })
             }
