@@ -55,14 +55,7 @@ pub struct Caller<'a> {
 pub fn call(request: &Request, stdio: [&OwnedFd; 3], caller: &mut Caller<'_>) -> Result<Started> {
     let text = serde_json::to_vec(request)
         .map_err(|error| Error::new(Kind::Other, format!("write a request: {error}")))?;
-    let (ours, theirs) = pair()?;
-    let (status, status_writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-        .map_err(|errno| Error::call("pipe2", "for an exit status", errno))?;
-    hand_over(&theirs, caller)?;
-    drop(theirs);
-    let fds = [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd(), status_writer.as_fd()];
-    request::send(&ours, &text, &fds).map_err(|_| died())?;
-    drop(status_writer);
+    let (ours, status) = hand_over(&text, stdio, caller)?;
     interrupt::readable(&ours, None, &mut caller.interrupted)?;
     let (reply, mut fds) = request::receive(&ours, &mut caller.interrupted)?.ok_or_else(died)?;
     let reply: Reply = serde_json::from_slice(&reply)
@@ -92,17 +85,49 @@ fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socket::pair().map_err(|errno| Error::call("socketpair", "for the launcher", errno))
 }
 
-/// Gives the launcher its end of a request's socket; a new launcher if the old one is gone.
-fn hand_over(end: &OwnedFd, caller: &mut Caller<'_>) -> Result<()> {
-    const ATTEMPTS: usize = 3;
+/// Hands the launcher a request: the caller's end of its socket, and of the pipe for the status.
+///
+/// A launcher that dies may still have a worker that takes no request any more. One that nobody
+/// took has done nothing, and is handed to a new launcher.
+fn hand_over(
+    text: &[u8],
+    stdio: [&OwnedFd; 3],
+    caller: &mut Caller<'_>,
+) -> Result<(OwnedFd, OwnedFd)> {
+    const ATTEMPTS: usize = 5;
     for _ in 0..ATTEMPTS {
-        match socket::send(&launcher(caller)?.socket, b"request", &[end.as_fd()]) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+        let (ours, theirs) = pair()?;
+        let (status, status_writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+            .map_err(|errno| Error::call("pipe2", "for an exit status", errno))?;
+        let handed = socket::send(&launcher(caller)?.socket, b"request", &[theirs.as_fd()]);
+        drop(theirs);
+        let [stdin, stdout, stderr] = stdio.map(AsFd::as_fd);
+        let sent = handed.and_then(|()| {
+            request::send(&ours, text, &[stdin, stdout, stderr, status_writer.as_fd()])
+        });
+        match sent {
+            Ok(()) if is_taken(&ours, caller)? => return Ok((ours, status)),
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
             Err(errno) => return Err(Error::call("sendmsg", "to the launcher", errno)),
         }
     }
     Err(died())
+}
+
+/// Whether a worker has the request; false if it went with the last that could have had it.
+fn is_taken(ours: &OwnedFd, caller: &mut Caller<'_>) -> Result<bool> {
+    loop {
+        interrupt::readable(ours, None, &mut caller.interrupted)?;
+        match socket::receive(ours, &mut [0; 16]) {
+            Err(Errno::EINTR) => (caller.interrupted)()?,
+            Err(Errno::ECONNRESET) => return Ok(false),
+            taken => {
+                return taken
+                    .map(|taken| taken.is_some())
+                    .map_err(|errno| Error::call("recvmsg", "on a request's socket", errno));
+            }
+        }
+    }
 }
 
 fn launcher(caller: &mut Caller<'_>) -> Result<Arc<Launcher>> {

@@ -84,6 +84,8 @@ impl Serving<'_> {
     fn serve(&self, network: Option<SpareNetwork>) {
         let received = request::receive(&self.caller, || Ok(()));
         let Ok(Some((text, fds))) = received else { return };
+        // From here on it may have done something, and is not handed to another.
+        let _ = socket::send(&self.caller, b"taken", &[]);
         let request = match serde_json::from_slice::<Request>(&text) {
             Ok(request) => request,
             Err(error) => {
