@@ -466,7 +466,9 @@ def test_an_ordinary_user_is_told_what_was_left_out(tmp_path: Path) -> None:
         entry("dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3),
         entry("dev/zero", tarfile.CHRTYPE, devmajor=1, devminor=5),
     ).read()
-    package = str(Path(rsc.__file__).parent.parent)
+    # A copy, for the environment may be in a home that is closed to others.
+    package = tmp_path / "package"
+    shutil.copytree(Path(rsc.__file__).parent, package / "rscontainer")
     code = (
         "import os, sys, warnings; sys.path.insert(0, sys.argv[2]); import rscontainer, io\n"
         "data = sys.stdin.buffer.read()\n"
