@@ -123,11 +123,6 @@ impl Plan {
         Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
     }
 
-    /// Whether the child sends the other end of a terminal.
-    pub fn has_terminal(&self) -> bool {
-        self.steps.iter().any(|planned| matches!(planned.step, Step::Terminal { .. }))
-    }
-
     /// A step as an error names it.
     pub fn step(&self, index: usize) -> Option<&Planned> {
         self.steps.get(index)

@@ -60,14 +60,6 @@ pub fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Takes over a descriptor that this process was started with; once for each number.
-pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
-    // SAFETY: takes integers alone.
-    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
-    // SAFETY: it is open, and by this function's contract nobody else took it over.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
 /// FICLONE: lets an empty file share all blocks of another, where the file system can.
 pub fn share_blocks(from: impl AsFd, to: impl AsFd) -> nix::Result<()> {
     let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());

@@ -108,11 +108,6 @@ pub fn set_dumpable(dumpable: bool) -> nix::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, [dumpable.into(), 0, 0, 0]).map(drop)
 }
 
-/// Has the kernel send `signal` to this process when its parent thread ends; 0 for none.
-pub fn set_parent_death_signal(signal: i32) -> nix::Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, [signal as libc::c_ulong, 0, 0, 0]).map(drop)
-}
-
 /// Names this process as ps(1) shows it; 15 bytes count.
 pub fn set_name(name: &std::ffi::CStr) -> nix::Result<()> {
     // SAFETY: PR_SET_NAME reads a NUL-terminated string, which outlives the call.

@@ -35,13 +35,6 @@ pub fn open_peer(ptmx: impl AsFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(peer as i32) })
 }
 
-/// The number of a pair: its name is `/dev/pts/<number>`.
-pub fn number(ptmx: impl AsFd) -> nix::Result<u32> {
-    let mut number: libc::c_uint = 0;
-    ioctl(ptmx, libc::TIOCGPTN, &raw mut number)?;
-    Ok(number)
-}
-
 /// Makes a terminal the controlling one of this session, unless another has it.
 pub fn make_controlling(terminal: impl AsFd) -> nix::Result<()> {
     ioctl(terminal, libc::TIOCSCTTY, std::ptr::null_mut::<libc::c_void>())
