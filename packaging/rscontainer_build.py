@@ -58,24 +58,41 @@ def prepare() -> None:
         fail("there is no C linker. On Debian and Ubuntu: apt-get install gcc libc6-dev.")
 
 
-def build_binary() -> None:
-    """Builds the program, linked statically, and leaves it where maturin packs it."""
-    command = ["cargo", "rustc", "--release", "--locked", "--bin", NAME]
+def build_static(program: str, *flags: str, **environment: str) -> Path:
+    """Builds one program of the crate, linked statically, and says where it is."""
+    command = ["cargo", "rustc", "--release", "--locked", "--bin", program]
     command += ["--no-default-features", "--features", "cli"]
     command += ["--message-format", "json-render-diagnostics"]
     # Given to the last link alone: as RUSTFLAGS it would reach the proc macros, which cannot be
     # static, and would keep the module's build from using the same compiled dependencies.
-    command += ["--", "-C", "target-feature=+crt-static"]
+    command += ["--", "-C", "target-feature=+crt-static", *flags]
     print(f"Running `{' '.join(command)}`", flush=True)
-    built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    built = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     if built.returncode != 0:
         fail("cargo could not build the program; its messages are above.")
     # cargo says where the program is, whatever target folder or triple the environment sets.
     messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
-    programs = [message["executable"] for message in messages if message.get("executable")]
+    return Path([message["executable"] for message in messages if message.get("executable")][-1])
+
+
+def build_binary() -> None:
+    """Builds the program and leaves it where maturin packs it.
+
+    It carries a second one, the stage, which clones for it from sealed memory. That one is copied
+    for each container, so it is small, and loaded for each, so nothing in it is relocated.
+    """
+    stage = build_static(f"{NAME}-stage", "-C", "relocation-model=static")
+    program = build_static(NAME, "--cfg", "stage", RSCONTAINER_STAGE=str(stage))
     # Renamed into place, so that a build running beside this one never packs half a file.
     partial = SCRIPTS.parent / f"{NAME}.{os.getpid()}"
-    shutil.copy2(programs[-1], partial)
+    shutil.copy2(program, partial)
     partial.replace(SCRIPTS / NAME)
 
 

@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+/// The program of `stage.rs`, built before this one. A plain `cargo build` has none.
+#[cfg(stage)]
+const STAGE: Option<&[u8]> = Some(include_bytes!(env!("RSCONTAINER_STAGE")));
+#[cfg(not(stage))]
+const STAGE: Option<&[u8]> = None;
+
 fn main() -> ExitCode {
-    rscontainer::cli::main()
+    rscontainer::cli::main(STAGE)
 }

@@ -1,5 +1,6 @@
 //! A container in the foreground: its terminal is the caller's, the caller's signals are its own.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -47,6 +48,22 @@ impl Signals {
             // It may be ending at this moment.
             let _ = pidfd::send_signal(&running.pidfd, signal.ssi_signo as i32);
         }
+    }
+}
+
+/// A container's mounts, which outlive it for as long as this is held.
+#[derive(Debug)]
+pub(super) struct Tree(Option<File>);
+
+impl Tree {
+    pub(super) fn of(running: &Running) -> Self {
+        Tree(File::open(format!("/proc/{}/ns/mnt", running.pid)).ok())
+    }
+
+    /// Has the kernel take them down beside what else there is to do: it waits for a grace period.
+    pub(super) fn take_down(self) {
+        // Without a thread it is done here, at the closure's own end.
+        let _ = std::thread::Builder::new().spawn(move || drop(self.0));
     }
 }
 

@@ -3,7 +3,6 @@
 mod args;
 mod foreground;
 mod process;
-mod sealed;
 mod table;
 
 use std::process::ExitCode;
@@ -15,6 +14,7 @@ use crate::container::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::helper;
 use crate::interrupt::never;
+use crate::launch::{self, Stage, StageProgram};
 use crate::plan::step::StartSignal;
 use crate::plan::{Facts, Plan, Situation};
 use crate::spec;
@@ -22,21 +22,35 @@ use crate::state::Root;
 
 /// Runs the program. Its exit status is the container's for `run` and `exec`, else 0 or 1; 255
 /// where a container's program could not be run at all, as with runc.
-pub fn main() -> ExitCode {
-    let mut argv = std::env::args_os();
-    if argv.len() == 2 && argv.nth(1).is_some_and(|arg| arg == helper::LAUNCHER) {
-        return match helper::server::run() {
-            Ok(never) => match never {},
-            Err(error) => fail(&error, None, 1),
-        };
+///
+/// `program` is what clones for it; without one a copy of this program does.
+pub fn main(program: StageProgram) -> ExitCode {
+    let mut argv = std::env::args_os().skip(1);
+    match argv.next() {
+        Some(argument) if argument == helper::LAUNCHER => {
+            return match helper::server::run() {
+                Ok(never) => match never {},
+                Err(error) => fail(&error, None, 1),
+            };
+        }
+        Some(argument) if argument == launch::STAGE => return launch::run_stage(),
+        _ => {}
     }
+    let stage = start_stage(program);
     let arguments = Arguments::parse();
     let runs_program = matches!(arguments.command, Command::Run(_) | Command::Exec(_));
     let log = arguments.log.clone().map(|path| (path, arguments.log_format));
-    match carry_out(arguments) {
+    match carry_out(arguments, stage) {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error, log, if runs_program { 255 } else { 1 }),
     }
+}
+
+/// Started before the command line is read, which takes as long as the stage takes to be loaded. A
+/// container of such a name starts one in vain.
+fn start_stage(program: StageProgram) -> Option<Result<Stage>> {
+    let clones = |argument| ["run", "create", "exec"].iter().any(|verb| argument == *verb);
+    std::env::args_os().skip(1).any(clones).then(|| Stage::start(program))
 }
 
 /// Engines read the log, people standard error.
@@ -68,16 +82,20 @@ fn write_log(
     log.write_all(line.as_bytes())
 }
 
-fn carry_out(arguments: Arguments) -> Result<u8> {
+fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
     if arguments.systemd_cgroup {
         return Err(Error::new(Kind::Other, "--systemd-cgroup is not supported yet")
             .hint("leave it out: cgroups are then made in the cgroup file systems themselves"));
     }
     let root = || Root::new(arguments.root.as_deref());
+    let stage = || {
+        stage
+            .unwrap_or_else(|| Err(Error::new(Kind::Other, "no process was started to clone with")))
+    };
     match arguments.command {
-        Command::Create(create) => process::create(&root()?, create),
-        Command::Run(run) => process::run(&root()?, run),
-        Command::Exec(exec) => process::exec(&root()?, exec),
+        Command::Create(create) => process::create(&root()?, create, stage()?),
+        Command::Run(run) => process::run(&root()?, run, stage()?),
+        Command::Exec(exec) => process::exec(&root()?, exec, stage()?),
         Command::Start { id } => container::start(&root()?, &id, &mut never).map(done),
         Command::State { id } => state(&root()?, &id).map(done),
         Command::Kill { all, id, signal } => {

@@ -3,18 +3,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::args::{Common, Create, Exec, Run};
-use super::{foreground, sealed};
+use super::foreground;
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::helper::ProcessRequest;
 use crate::interrupt::never;
+use crate::launch::{Cradle, Stage};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::Root;
-use crate::sys::clone::SingleThreaded;
 use crate::sys::{pidfd, socket};
 
 /// A path from the root of the file system, without asking whether it is there.
@@ -22,27 +22,21 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io("getcwd", path, &error))
 }
 
-fn one_thread() -> Result<SingleThreaded> {
-    SingleThreaded::prove()
-        .ok_or_else(|| Error::new(Kind::Other, "the command line has more than one thread"))
-}
-
-pub(super) fn create(root: &Root, asked: Create) -> Result<u8> {
-    sealed::ensure()?;
+pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
     let console = open_console(&asked.common)?;
-    let running = make(root, &asked, StartSignal::Socket, true)?;
+    let running = make(root, &asked, StartSignal::Socket, true, stage)?;
     hand_out(&asked.common, &running, console)
         .inspect_err(|_| take_back(root, &asked.id))
         .map(|()| 0)
 }
 
-pub(super) fn run(root: &Root, asked: Run) -> Result<u8> {
-    sealed::ensure()?;
+pub(super) fn run(root: &Root, asked: Run, stage: Stage) -> Result<u8> {
     let console = open_console(&asked.create.common)?;
     // Blocked before there is a container, so that none is lost on its way to it.
     let signals = (!asked.detach).then(foreground::Signals::block).transpose()?;
-    let running = make(root, &asked.create, StartSignal::Parent, asked.detach)?;
+    let running = make(root, &asked.create, StartSignal::Parent, asked.detach, stage)?;
     let id = &asked.create.id;
+    let tree = foreground::Tree::of(&running);
     let joined = hand_out(&asked.create.common, &running, console).and_then(|()| match &signals {
         Some(signals) => foreground::attend(&running, signals),
         None => Ok(0),
@@ -50,6 +44,7 @@ pub(super) fn run(root: &Root, asked: Run) -> Result<u8> {
     if asked.detach && joined.is_ok() || asked.keep {
         return joined;
     }
+    tree.take_down();
     let deleted = container::delete(root, id, true, &mut never);
     joined.and_then(|code| deleted.map(|()| code))
 }
@@ -59,7 +54,13 @@ fn take_back(root: &Root, id: &str) {
     let _ = container::delete(root, id, true, &mut never);
 }
 
-fn make(root: &Root, asked: &Create, start: StartSignal, needs_console: bool) -> Result<Running> {
+fn make(
+    root: &Root,
+    asked: &Create,
+    start: StartSignal,
+    needs_console: bool,
+    stage: Stage,
+) -> Result<Running> {
     let bundle = absolute(&asked.bundle)?;
     let config = Config::read(&bundle)?;
     config.warnings.iter().for_each(|warning| crate::warn(warning));
@@ -72,6 +73,9 @@ fn make(root: &Root, asked: &Create, start: StartSignal, needs_console: bool) ->
         return Err(Error::new(Kind::Other, "a console socket is of no use without a terminal")
             .hint("set $.process.terminal, or leave --console-socket out"));
     }
+    if wants_network(&config.spec) {
+        stage.make_network();
+    }
     container::create(Creation {
         root,
         id: &asked.id,
@@ -81,10 +85,20 @@ fn make(root: &Root, asked: &Create, start: StartSignal, needs_console: bool) ->
         stdio: None,
         keep_descriptors: asked.common.preserve_fds.into(),
         facts: &Facts::probe()?,
-        proof: one_thread()?,
-        network: None,
+        cradle: Cradle::Stage(stage),
         announce: None,
     })
+}
+
+/// Whether the container has a network namespace that the host's root may make beforehand.
+fn wants_network(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let has = |typ| {
+        let mut all = namespaces.into_iter().flatten();
+        all.find(|namespace| namespace.typ() == typ)
+    };
+    has(LinuxNamespaceType::Network).is_some_and(|network| network.path().is_none())
+        && has(LinuxNamespaceType::User).is_none()
 }
 
 fn no_console(at: &str) -> Error {
@@ -93,8 +107,7 @@ fn no_console(at: &str) -> Error {
         .hint("pass --console-socket, or run in the foreground")
 }
 
-pub(super) fn exec(root: &Root, asked: Exec) -> Result<u8> {
-    sealed::ensure()?;
+pub(super) fn exec(root: &Root, asked: Exec, stage: Stage) -> Result<u8> {
     let console = open_console(&asked.common)?;
     if asked.tty && asked.detach && console.is_none() {
         return Err(no_console("--tty"));
@@ -107,7 +120,7 @@ pub(super) fn exec(root: &Root, asked: Exec) -> Result<u8> {
         stdio: None,
         keep_descriptors: asked.common.preserve_fds.into(),
         facts: &Facts::probe()?,
-        proof: one_thread()?,
+        cradle: Cradle::Stage(stage),
         announce: None,
     })?;
     // Who asked for it does not learn of it then, so nobody could end it later.

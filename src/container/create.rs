@@ -13,11 +13,10 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::{Interrupt, never};
-use crate::launch::{Child, Duties, Launch, SpareNetwork};
+use crate::launch::{Child, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
-use crate::sys::clone::SingleThreaded;
 use crate::sys::socket;
 
 /// Told of a child, by number and pidfd, as soon as there is one.
@@ -41,11 +40,9 @@ pub struct Creation<'a> {
     pub keep_descriptors: i32,
     /// The host.
     pub facts: &'a Facts,
-    /// This process has one thread.
-    pub proof: SingleThreaded,
-    /// A new network namespace that this process is in, for a container that wants one.
-    pub network: Option<SpareNetwork>,
-    /// Who is told of the child as soon as there is one; it is then born as a sibling.
+    /// Who clones its init.
+    pub cradle: Cradle,
+    /// Who is told of the child as soon as there is one.
     pub announce: Option<Announce<'a>>,
 }
 
@@ -113,14 +110,16 @@ impl<'a> Making<'a> {
         let launch = Launch {
             plan,
             cgroup: &state.cgroup,
-            proof: creation.proof,
-            sibling: creation.announce.is_some(),
+            cradle: creation.cradle,
             start_socket,
             stdio: creation.stdio,
             container: None,
-            network: creation.network,
         };
-        let child = self.child.insert(launch.clone()?);
+        let launched = launch.begin()?;
+        // The child is being cloned, or mounts.
+        let made =
+            plan.cgroup.finish(&mut state.cgroup).and_then(|()| plan.cgroup.limit(&state.cgroup));
+        let child = self.child.insert(launched.child()?);
         if let Some(announce) = creation.announce {
             announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
         }
@@ -130,6 +129,7 @@ impl<'a> Making<'a> {
             child.last_words().unwrap_or_else(unread)
         })?;
         folder.record_init(state.init)?;
+        made.map_err(|error| child.last_words().unwrap_or(error))?;
         child.attend(&mut Parent { plan: self.plan, state })?;
         folder.publish_start_socket()?;
         if start == StartSignal::Parent {
@@ -181,10 +181,7 @@ struct Parent<'a> {
 
 impl Duties for Parent<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
-        let cgroup = &mut self.state.cgroup;
-        self.plan.cgroup.finish(cgroup)?;
-        self.plan.cgroup.limit(cgroup)?;
-        cgroup.entrances(!born_inside)
+        self.state.cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {

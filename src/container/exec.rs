@@ -7,11 +7,10 @@ use oci_spec::runtime::{Process, Spec};
 use super::{Announce, Held, Running};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::launch::{Duties, Launch};
+use crate::launch::{Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Root, Status, pidfd_of};
-use crate::sys::clone::SingleThreaded;
 
 /// What is run in which container.
 pub struct Execution<'a> {
@@ -27,9 +26,9 @@ pub struct Execution<'a> {
     pub keep_descriptors: i32,
     /// The host.
     pub facts: &'a Facts,
-    /// This process has one thread.
-    pub proof: SingleThreaded,
-    /// Who is told of the child as soon as there is one; it is then born as a sibling.
+    /// Who clones it.
+    pub cradle: Cradle,
+    /// Who is told of the child as soon as there is one.
     pub announce: Option<Announce<'a>>,
 }
 
@@ -58,14 +57,12 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     let launch = Launch {
         plan: &plan,
         cgroup: &held.state.cgroup,
-        proof: execution.proof,
-        sibling: execution.announce.is_some(),
+        cradle: execution.cradle,
         start_socket: None,
         stdio: execution.stdio,
         container: Some(init),
-        network: None,
     };
-    let mut child = launch.clone()?;
+    let mut child = launch.begin()?.child()?;
     if let Some(announce) = execution.announce {
         announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
     }

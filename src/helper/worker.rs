@@ -15,7 +15,7 @@ use super::server::{Claim, Owned};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
-use crate::launch::SpareNetwork;
+use crate::launch::{Cradle, Here, SpareNetwork};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::{ProcessId, Root};
@@ -176,8 +176,7 @@ impl Serving<'_> {
                     stdio,
                     keep_descriptors: 0,
                     facts: self.host.facts,
-                    proof: self.host.proof,
-                    network,
+                    cradle: Cradle::Here(Here { proof: self.host.proof, network }),
                     announce: Some(&mut announce),
                 })
             }
@@ -190,7 +189,7 @@ impl Serving<'_> {
                     stdio,
                     keep_descriptors: 0,
                     facts: self.host.facts,
-                    proof: self.host.proof,
+                    cradle: Cradle::Here(Here { proof: self.host.proof, network: None }),
                     announce: Some(&mut announce),
                 })
             }

@@ -50,7 +50,8 @@ fn header(tag: u8, step: usize, errno: i32) -> [u8; SIZE] {
 /// Texts up to here go in a message, longer ones in a file along with it.
 const LONGEST_TEXT: usize = 32 * 1024;
 
-/// Sends the child a text: the container's state, which annotations may make as long as they like.
+/// Sends a text of any length: the container's state, which annotations may make as long as they
+/// like, or a plan.
 ///
 /// # Errors
 /// memfd_create(2)'s, write(2)'s, sendmsg(2)'s.
@@ -65,7 +66,10 @@ pub fn send_text(socket: BorrowedFd<'_>, text: &[u8]) -> nix::Result<()> {
 }
 
 /// Receives what [`send_text`] sent; none when the other end is closed.
-pub(super) fn receive_text(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// recvmsg(2)'s, read(2)'s.
+pub fn receive_text(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<u8>>> {
     let mut text = vec![0; LONGEST_TEXT];
     let received = loop {
         match socket::receive(socket, &mut text) {

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-pub use channel::{Message, receive, send_text};
+pub use channel::{Message, receive, receive_text, send_text};
 
 use crate::hooks;
 use crate::interrupt::never;

@@ -4,25 +4,27 @@
 //! child waits for what the parent owes only at the steps where the order
 //! matters. The plan tells both sides what those are.
 
+mod birth;
 mod hints;
 mod network;
+mod stage;
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
+pub use birth::Here;
+use birth::Newborn;
 pub use network::SpareNetwork;
+pub use stage::{ARGUMENT as STAGE, Stage, StageProgram, run as run_stage};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::init::{self, Inherited, Message};
 use crate::plan::step::{HookPoint, Step, Wait};
 use crate::plan::{IdMaps, Plan};
-use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
-use crate::sys::{pidfd, privilege, socket};
+use crate::sys::{pidfd, socket};
 
 /// What a child is launched with.
 #[derive(Debug)]
@@ -31,18 +33,23 @@ pub struct Launch<'a, 'b> {
     pub plan: &'a Plan,
     /// The cgroup that it is born in or enters.
     pub cgroup: &'b Cgroup,
-    /// This process has one thread.
-    pub proof: SingleThreaded,
-    /// Make it a sibling of this process: the parent that both have waits for it.
-    pub sibling: bool,
-    /// The listening socket on which it waits for start.
+    /// Who clones it.
+    pub cradle: Cradle,
+    /// The listening start socket on which it waits for start.
     pub start_socket: Option<OwnedFd>,
     /// Its standard streams; none for this process's own.
     pub stdio: Option<[OwnedFd; 3]>,
     /// The init of the container that it enters.
     pub container: Option<OwnedFd>,
-    /// A new network namespace that this process is in, for a child that wants one.
-    pub network: Option<SpareNetwork>,
+}
+
+/// The process that clones a child. It runs from sealed memory, and so does the child.
+#[derive(Debug)]
+pub enum Cradle {
+    /// This one: a worker of the launcher.
+    Here(Here),
+    /// A small one beside this one: the command line's.
+    Stage(Stage),
 }
 
 /// A child on its way through the plan.
@@ -58,108 +65,67 @@ pub struct Child<'a> {
     channel: OwnedFd,
     /// Whether it is in the unified hierarchy's cgroup by birth.
     born_inside: bool,
+    /// Who cloned it, and is waited for when nothing else is left to do.
+    _stage: Option<Stage>,
+}
+
+/// A child that is being cloned.
+#[derive(Debug)]
+pub struct Launched<'a> {
+    plan: &'a Plan,
+    channel: OwnedFd,
+    by: By,
+}
+
+#[derive(Debug)]
+enum By {
+    Here(Newborn),
+    Stage(Stage),
 }
 
 impl<'a> Launch<'a, '_> {
-    /// Clones the child, which starts on the plan at once.
+    /// Has the child cloned, which starts on the plan at once. There is time until it needs its
+    /// cgroup, and with a stage until there is a child.
     ///
     /// # Errors
     /// A namespace that cannot be joined or made here.
-    pub fn clone(mut self) -> Result<Child<'a>> {
-        let mut namespaces = self.plan.born.namespaces;
-        // In a new user namespace the network must be that one's own, which this one is not.
-        let wants_network =
-            namespaces & libc::CLONE_NEWNET != 0 && namespaces & libc::CLONE_NEWUSER == 0;
-        let network = self.network.take();
-        let network = match network {
-            Some(spare) if !wants_network => spare.leave().map(|()| None)?,
-            network => network,
-        };
-        if network.is_some() {
-            namespaces &= !libc::CLONE_NEWNET;
-        }
-        self.prepare()?;
-        let (ours, theirs) =
+    pub fn begin(self) -> Result<Launched<'a>> {
+        let (channel, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
-        let born_in = self.cgroup.unified_fd()?;
-        let mut flags = CloneFlags {
-            namespaces: namespaces as u64,
-            sibling: self.sibling,
-            cgroup: born_in.as_ref().map(AsFd::as_fd),
-        };
-        // The files of a process that is not dumpable are root's, the one for its id maps too.
-        let by_user = self.plan.born.id_maps.as_ref().is_some_and(|maps| maps.by_user);
-        let open_to_user = |open| {
-            let set = if by_user { privilege::set_dumpable(open) } else { Ok(()) };
-            set.map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno))
-        };
-        open_to_user(true)?;
-        let cloned = match clone3(self.proof, &flags) {
-            // A container that handed controllers to cgroups of its own takes nobody in at its top
-            // that way, and a threaded cgroup neither.
-            Err(Errno::EBUSY | Errno::EOPNOTSUPP) if flags.cgroup.is_some() => {
-                flags.cgroup = None;
-                clone3(self.proof, &flags)
+        let Launch { plan, cgroup, cradle, start_socket, stdio, container } = self;
+        let born_in = cgroup.unified_fd()?;
+        let inherited = Inherited { channel: theirs, start_socket, stdio, container };
+        let by = match cradle {
+            Cradle::Here(here) => By::Here(here.clone(plan, born_in, inherited)?),
+            Cradle::Stage(stage) => {
+                stage.order(plan, born_in, &inherited)?;
+                By::Stage(stage)
             }
-            cloned => cloned,
         };
-        let born_inside = flags.cgroup.is_some();
-        match cloned {
-            Ok(Cloned::Child) => {
-                let Launch { plan, start_socket, stdio, container, .. } = self;
-                let channel = theirs;
-                init::run(plan, Inherited { channel, start_socket, stdio, container })
-            }
-            Ok(Cloned::Parent(pid, pidfd)) => {
-                network.map_or(Ok(()), SpareNetwork::leave)?;
-                open_to_user(false)?;
-                let plan = self.plan;
-                Ok(Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside })
-            }
-            Err(errno) => Err(hints::clone_failed(self.plan, errno)),
-        }
+        Ok(Launched { plan, channel, by })
     }
+}
 
-    /// What only the children of this process see: it does not enter these namespaces itself.
-    fn prepare(&self) -> Result<()> {
-        if let Some(container) = &self.container {
-            pidfd::setns(container, libc::CLONE_NEWPID).map_err(|errno| {
-                Error::call("setns", "into the container's pid namespace", errno)
-            })?;
-        }
-        if let Some(path) = &self.plan.born.join_pid {
-            let shown = path.to_string_lossy();
-            let failed = |call: &str, errno| {
-                Error::path_call(call, &*shown, errno)
-                    .context("join pid namespace")
-                    .asked_by("$.linux.namespaces")
-            };
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let namespace = open(path.as_c_str(), flags, Mode::empty())
-                .map_err(|errno| failed("open", errno))?;
-            pidfd::setns(namespace, libc::CLONE_NEWPID).map_err(|errno| failed("setns", errno))?;
-        }
-        if let Some(offsets) = &self.plan.born.time_offsets {
-            let time = nix::sched::CloneFlags::from_bits_retain(0x80);
-            let failed = |call: &str, errno| {
-                Error::call(call, "for a time namespace", errno).asked_by("$.linux.timeOffsets")
-            };
-            nix::sched::unshare(time).map_err(|errno| failed("unshare", errno))?;
-            if !offsets.is_empty() {
-                std::fs::write("/proc/self/timens_offsets", offsets).map_err(|error| {
-                    Error::io("write", "/proc/self/timens_offsets", &error)
-                        .asked_by("$.linux.timeOffsets")
-                })?;
-            }
-        }
-        Ok(())
+impl<'a> Launched<'a> {
+    /// The child.
+    ///
+    /// # Errors
+    /// As of [`Launch::begin`].
+    pub fn child(self) -> Result<Child<'a>> {
+        let Launched { plan, channel, by } = self;
+        let (newborn, stage) = match by {
+            By::Here(newborn) => (newborn, None),
+            By::Stage(stage) => (stage.newborn()?, Some(stage)),
+        };
+        let Newborn { pid, pidfd, born_inside } = newborn;
+        Ok(Child { plan, pid, pidfd, terminal: None, channel, born_inside, _stage: stage })
     }
 }
 
 /// What the parent does at the plan's waits, besides id maps.
 pub trait Duties {
-    /// Make what the child is about to enter, and open what lets it in: without that of the
-    /// unified hierarchy if it was born there.
+    /// Opens what lets the child into its cgroup: without that of the unified hierarchy if it was
+    /// born there.
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>>;
     /// The container's state as hooks read it, and the hooks that run in the runtime's namespaces.
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>>;

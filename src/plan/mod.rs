@@ -21,6 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
@@ -45,17 +46,21 @@ pub struct Situation {
 }
 
 /// An ordered list of steps, and what the parent does beside it.
-#[derive(Debug)]
+///
+/// It is plain data, and goes to another process without what is the parent's alone.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// What the clone makes.
     pub born: Born,
     /// Where the container goes and what limits it there.
+    #[serde(skip)]
     pub cgroup: CgroupPlan,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
     /// What the child does.
     pub steps: Vec<Planned>,
     /// What the specification wants said and not refused.
+    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 

@@ -1,13 +1,14 @@
 //! `linux.namespaces`: which are new, which are joined, in which order.
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use serde::{Deserialize, Serialize};
 
 use super::step::{Namespace, Step};
 use super::{Compiler, c_path, unsupported};
 use crate::error::{Error, Result};
 
 /// The text of `/proc/<pid>/uid_map` and `gid_map` (user_namespaces(7)).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
     /// `inside outside count` lines.
     pub uid: String,
@@ -18,7 +19,7 @@ pub struct IdMaps {
 }
 
 /// What the clone itself makes or needs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Born {
     /// Namespaces that are new with the clone, as `CLONE_NEW…` bits.
     pub namespaces: i32,

@@ -7,22 +7,25 @@
 
 use std::ffi::CString;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sys::clone::Strings;
 use crate::sys::mount::MountAttr;
 use crate::sys::privilege::CapabilitySets;
 use crate::sys::pty::Size;
 
 /// One step, and the line of the config that asked for it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Planned {
     /// What to do.
     pub step: Step,
     /// A JSON path such as `$.mounts[2]`; none where the runtime itself asks.
+    #[serde(skip)]
     pub asked_by: Option<String>,
 }
 
 /// A new instance of a file system and where it goes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct FilesystemMount {
     /// `proc`, `tmpfs`, …
     pub fstype: CString,
@@ -43,7 +46,7 @@ pub struct FilesystemMount {
 }
 
 /// A part of the host's tree shown inside the root.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BindMount {
     /// Absolute path on the host.
     pub source: CString,
@@ -60,7 +63,7 @@ pub struct BindMount {
 }
 
 /// A device node inside the root.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct DeviceNode {
     /// Where, inside the root.
     pub path: CString,
@@ -81,7 +84,7 @@ pub struct DeviceNode {
 }
 
 /// How an init that is set up is told to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartSignal {
     /// By the process that created it, at once: `run`, `exec`.
     Parent,
@@ -90,7 +93,7 @@ pub enum StartSignal {
 }
 
 /// Moments at which hooks run while the child waits or helps (config.md#posix-platform-hooks).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookPoint {
     /// `prestart` and `createRuntime`: in the runtime's namespaces.
     CreateRuntime,
@@ -101,7 +104,7 @@ pub enum HookPoint {
 }
 
 /// One thing that the child does.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the arguments of the calls that the variants name")]
 pub enum Step {
     /// Wait until the parent has written the id maps: before, every id is the overflow id.
@@ -193,7 +196,7 @@ pub enum Step {
 }
 
 /// A kind of namespace (namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named as in namespaces(7)")]
 pub enum Namespace {
     User,

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::check;
 
@@ -113,5 +114,17 @@ impl Strings {
 
     pub(super) fn as_ptr(&self) -> *const *mut libc::c_char {
         self.pointers.as_ptr().cast()
+    }
+}
+
+impl Serialize for Strings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.owned.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Strings::new)
     }
 }

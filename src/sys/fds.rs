@@ -60,6 +60,16 @@ pub fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// Takes over a descriptor that this program was started with; EBADF if there is none.
+///
+/// # Safety of its use
+/// Called once for a number, by a program that was told it on its command line.
+pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
+    let own = duplicate(number)?;
+    close_range(number, number as libc::c_uint, 0)?;
+    Ok(own)
+}
+
 /// FICLONE: lets an empty file share all blocks of another, where the file system can.
 pub fn share_blocks(from: impl AsFd, to: impl AsFd) -> nix::Result<()> {
     let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());

@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
+
 use super::check;
 
 /// `MOUNT_ATTR_*` of mount_setattr(2).
@@ -23,7 +25,7 @@ pub mod attr {
 
 /// `struct mount_attr`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountAttr {
     /// Attributes to set.
     pub set: u64,

@@ -4,11 +4,12 @@
 //! kernel's own calls do the same without it.
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::check;
 
 /// The sets that capset(2) writes, as bits by capability number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilitySets {
     /// What permission checks look at.
     pub effective: u64,

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
+
 use super::check;
 
 /// One ioctl(2) whose argument is a pointer that the request reads or writes through.
@@ -12,7 +14,7 @@ fn ioctl<T>(fd: impl AsFd, request: libc::Ioctl, argument: *mut T) -> nix::Resul
 }
 
 /// A window's size in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Lines.
     pub rows: u16,
