@@ -1,6 +1,6 @@
 //! create, and create with start in one: `run`.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,15 +13,12 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::{Interrupt, never};
-use crate::launch::{Child, Duties, Launch, SpareNetwork};
+use crate::launch::{Announce, Child, Duties, Launch, SpareNetwork};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::socket;
-
-/// Told of a child, by number and pidfd, as soon as there is one.
-pub type Announce<'a> = &'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>;
 
 /// What a container is created from.
 pub struct Creation<'a> {
@@ -114,16 +111,13 @@ impl<'a> Making<'a> {
             plan,
             cgroup: &state.cgroup,
             proof: creation.proof,
-            sibling: creation.announce.is_some(),
+            announce: creation.announce,
             start_socket,
             stdio: creation.stdio,
             container: None,
             network: creation.network,
         };
         let child = self.child.insert(launch.clone()?);
-        if let Some(announce) = creation.announce {
-            announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
-        }
         // A child that failed at once may have been reaped by now.
         state.init = ProcessId::of(child.pid).map_err(|errno| {
             let unread = || Error::path_call("read", format!("/proc/{}/stat", child.pid), errno);

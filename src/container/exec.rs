@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::{Announce, Held, Running};
+use super::{Held, Running};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::launch::{Duties, Launch};
+use crate::launch::{Announce, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Root, Status, pidfd_of};
@@ -59,16 +59,13 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         plan: &plan,
         cgroup: &held.state.cgroup,
         proof: execution.proof,
-        sibling: execution.announce.is_some(),
+        announce: execution.announce,
         start_socket: None,
         stdio: execution.stdio,
         container: Some(init),
         network: None,
     };
     let mut child = launch.clone()?;
-    if let Some(announce) = execution.announce {
-        announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
-    }
     match child.attend(&mut Visit(&held.state.cgroup)).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {

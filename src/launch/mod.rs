@@ -6,6 +6,7 @@
 
 mod hints;
 mod network;
+mod second_birth;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,6 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 pub use network::SpareNetwork;
+pub use second_birth::{Announce, Announced};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
@@ -25,16 +27,16 @@ use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
 use crate::sys::{pidfd, privilege, socket};
 
 /// What a child is launched with.
-#[derive(Debug)]
-pub struct Launch<'a, 'b> {
+pub struct Launch<'a, 'b, 'c> {
     /// What it does.
     pub plan: &'a Plan,
     /// The cgroup that it is born in or enters.
     pub cgroup: &'b Cgroup,
     /// This process has one thread.
     pub proof: SingleThreaded,
-    /// Make it a sibling of this process: the parent that both have waits for it.
-    pub sibling: bool,
+    /// Who is told of it as soon as there is one; it is then born as a sibling of this process,
+    /// and the parent that both have waits for it.
+    pub announce: Option<Announce<'c>>,
     /// The listening socket on which it waits for start.
     pub start_socket: Option<OwnedFd>,
     /// Its standard streams; none for this process's own.
@@ -60,7 +62,7 @@ pub struct Child<'a> {
     born_inside: bool,
 }
 
-impl<'a> Launch<'a, '_> {
+impl<'a> Launch<'a, '_, '_> {
     /// Clones the child, which starts on the plan at once.
     ///
     /// # Errors
@@ -84,7 +86,7 @@ impl<'a> Launch<'a, '_> {
         let born_in = self.cgroup.unified_fd()?;
         let mut flags = CloneFlags {
             namespaces: namespaces as u64,
-            sibling: self.sibling,
+            sibling: self.announce.is_some(),
             cgroup: born_in.as_ref().map(AsFd::as_fd),
         };
         // The files of a process that is not dumpable are root's, the one for its id maps too.
@@ -113,8 +115,16 @@ impl<'a> Launch<'a, '_> {
             Ok(Cloned::Parent(pid, pidfd)) => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
                 open_to_user(false)?;
+                // Its copy would keep the channel open when the child has ended.
+                drop(theirs);
                 let plan = self.plan;
-                Ok(Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside })
+                let mut child =
+                    Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside };
+                child.await_second_birth(self.announce.as_mut())?;
+                if let Some(announce) = self.announce {
+                    announce(Announced::Child(child.pid, child.pidfd.as_fd()));
+                }
+                Ok(child)
             }
             Err(errno) => Err(hints::clone_failed(self.plan, errno)),
         }
@@ -122,7 +132,7 @@ impl<'a> Launch<'a, '_> {
 
     /// What only the children of this process see: it does not enter these namespaces itself.
     fn prepare(&self) -> Result<()> {
-        if let Some(container) = &self.container {
+        if let (Some(container), false) = (&self.container, self.plan.clones_again()) {
             pidfd::setns(container, libc::CLONE_NEWPID).map_err(|errno| {
                 Error::call("setns", "into the container's pid namespace", errno)
             })?;
@@ -175,6 +185,7 @@ impl Child<'_> {
         loop {
             match self.receive()? {
                 Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
+                Some(Message::Born(..)) => return Err(second_birth::out_of_turn()),
                 Some(Message::Reached(index)) => {
                     match self.plan.step(index).and_then(|planned| planned.step.wait()) {
                         Some(Wait::Hooks(point)) => {
@@ -230,9 +241,8 @@ impl Child<'_> {
     /// Ends a child that is not wanted any more, and everything in its pid namespace.
     pub fn kill(&self) {
         let _ = pidfd::send_signal(&self.pidfd, libc::SIGKILL);
-        let mut fds = [nix::poll::PollFd::new(self.pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
         // Its cgroup cannot be removed before it is gone.
-        while nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE) == Err(Errno::EINTR) {}
+        pidfd::await_end(&self.pidfd);
         // Where it is a sibling, the parent of both reaps it.
         let _ = pidfd::reap(&self.pidfd, false);
     }
@@ -296,7 +306,7 @@ pub fn explain(plan: &Plan, message: Message) -> Error {
         Message::Failed { step, call, errno, detail } => {
             failed_step(plan, step, &call, errno, detail)
         }
-        _ => Error::new(Kind::Other, "the container's init spoke out of turn"),
+        _ => second_birth::out_of_turn(),
     }
 }
 

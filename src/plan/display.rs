@@ -191,6 +191,11 @@ impl Display for Step {
             Step::Unshare { namespaces: flags } => {
                 write!(f, "unshare {} namespace", namespaces(*flags))
             }
+            Step::TimeOffsets(offsets) => write!(f, "set clock offsets {:?}", offsets.trim_end()),
+            Step::CloneAgain { namespaces: 0 } => f.write_str("clone again"),
+            Step::CloneAgain { namespaces: flags } => {
+                write!(f, "clone again with new {}", namespaces(*flags))
+            }
             Step::Hooks(point) => write!(f, "run {point} hooks"),
             Step::Mask(path) => write!(f, "mask {}", Quoted(path)),
             Step::ReadOnly(path) => write!(f, "make {} read-only", Quoted(path)),

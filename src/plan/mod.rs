@@ -106,10 +106,7 @@ impl Plan {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
             compiler.push(Step::AttachRootfs { path }, "$.root.path");
         }
-        let namespaces = namespaces::of_container(spec) & !libc::CLONE_NEWPID;
-        if namespaces != 0 {
-            compiler.push(Step::JoinContainer { namespaces }, "");
-        }
+        compiler.join_container(spec);
         if compiler.has(Namespace::User) {
             compiler.push(Step::BecomeRoot, "$.linux.namespaces");
         }
@@ -121,6 +118,11 @@ impl Plan {
         compiler.process(process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
         Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+    }
+
+    /// Whether the child clones again, and another goes on in its place.
+    pub fn clones_again(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::CloneAgain { .. }))
     }
 
     /// A step as an error names it.

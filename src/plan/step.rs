@@ -149,8 +149,13 @@ pub enum Step {
     /// does this itself: for a process of one thread that writes
     /// `0`, the kernel need not stop all forks of the host, which costs it milliseconds.
     JoinCgroup,
-    /// unshare(2), for what must not be new before the cgroup is joined.
+    /// unshare(2), for what must not be new before the cgroup or a user namespace is joined.
     Unshare { namespaces: i32 },
+    /// Clock offsets of the time namespace that children will be born in.
+    TimeOffsets(String),
+    /// Go on in a child that is born with these: pid and time namespaces take in none but
+    /// children. Its parent is the one that this process has, which ends.
+    CloneAgain { namespaces: i32 },
     /// Let hooks run.
     Hooks(HookPoint),
     /// Hide a path; skipped where it does not exist.
