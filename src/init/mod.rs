@@ -9,6 +9,7 @@ mod channel;
 mod copy_up;
 mod mounts;
 mod process;
+mod propagation;
 mod terminal;
 
 use std::ffi::CStr;
@@ -175,7 +176,8 @@ impl<'plan> Child<'plan> {
             Step::AwaitStart(signal) => self.await_start(index, *signal),
             Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
             Step::Stdio { owner } => self.take_stdio(*owner),
-            Step::DetachPropagation
+            Step::DetachPropagation(_)
+            | Step::DetachMountOf { .. }
             | Step::AttachRootfs { .. }
             | Step::OpenSource { .. }
             | Step::Mount(_)
@@ -188,7 +190,7 @@ impl<'plan> Child<'plan> {
             | Step::ReadOnly(_)
             | Step::Pivot
             | Step::Chroot
-            | Step::RootAttributes(_) => self.mount_step(step),
+            | Step::RootAttributes { .. } => self.mount_step(step),
             _ => self.process_step(step),
         }
     }

@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod options;
 mod process;
+mod rootfs;
 pub mod step;
 
 use std::ffi::CString;
@@ -145,6 +146,8 @@ pub(crate) struct Compiler<'a> {
     sources: Vec<String>,
     cgroup_awaited: bool,
     id_maps_deny_setgroups: bool,
+    /// What is asked of the container's `/`: the flag, and whether of all below too.
+    root_propagation: Option<(u64, bool)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -166,6 +169,7 @@ impl<'a> Compiler<'a> {
             sources: Vec::new(),
             cgroup_awaited: false,
             id_maps_deny_setgroups: facts.rootless,
+            root_propagation: None,
         }
     }
 
@@ -177,6 +181,7 @@ impl<'a> Compiler<'a> {
     /// The order of a container's making; each line says why it stands where it stands.
     fn container(&mut self, spec: &Spec) -> Result<Born> {
         self.sort_namespaces(spec);
+        self.sort_propagation(spec)?;
         let Some(process) = spec.process() else {
             let message = "a process is required to create a container";
             return Err(Error::spec("$.process", None, "config.md#process", message));
@@ -191,8 +196,7 @@ impl<'a> Compiler<'a> {
         born.oom_score_adj = oom_score_adj.filter(|_| self.new_user_namespace());
         if self.has(Namespace::Mount) {
             // Still as the host's root, for whom the folders on the way may be open alone.
-            self.attach_rootfs(&rootfs)?;
-            self.open_sources(spec)?;
+            self.attach_rootfs(spec, &rootfs)?;
         }
         if self.has(Namespace::User) {
             self.push(Step::BecomeRoot, "$.linux.namespaces");
@@ -217,7 +221,7 @@ impl<'a> Compiler<'a> {
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;
-        self.enter_rootfs(spec)?;
+        self.enter_rootfs(spec);
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
         self.process(process)?;

@@ -49,7 +49,7 @@ impl Options {
             merge(&mut self.recursive, set, clear);
             return Ok(());
         }
-        if let Some((propagation, recursive)) = super::mounts::propagation(option) {
+        if let Some((propagation, recursive)) = super::rootfs::propagation(option) {
             let attributes = if recursive { &mut self.recursive } else { &mut self.attributes };
             attributes.propagation = propagation;
             return Ok(());
