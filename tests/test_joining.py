@@ -226,3 +226,36 @@ def test_an_ordinary_user_joins_its_own(busybox: rsc.Bundle) -> None:
                     assert lines[2:] == [os.readlink(path["path"]) for path in paths]
             finally:
                 process.kill()
+
+
+# -- mount namespaces -------------------------------------------------------------------------
+
+
+def test_a_joined_mount_namespace(bundle: BundleFactory, root: Path, box: str) -> None:
+    with holder("--mount") as pid:
+        path = f"/proc/{pid}/ns/mnt"
+        made = bundle(having({"type": "mount", "path": path}), args=["sleep", "600"])
+        with rsc.Container.run(box, made, root=root, stdin=rsc.DEVNULL) as container:
+            assert os.readlink(f"/proc/{container.pid}/ns/mnt") == os.readlink(path)
+            seen = container.exec(["cat", "/proc/1/comm"], stdout=rsc.PIPE)
+            assert seen.communicate()[0] == b"sleep\n"
+
+
+def test_a_joined_mount_namespace_is_warned_of(bundle: BundleFactory, cli: CommandLine) -> None:
+    made = bundle(having({"type": "mount", "path": "/proc/1/ns/mnt"}))
+    shown = cli("explain", os.fspath(made)).stdout
+    assert "warning: $.linux.namespaces[" in shown
+    assert "keeps them after its end" in shown
+
+
+def test_the_mount_namespace_of_the_runtime_is_refused(
+    bundle: BundleFactory, cli: CommandLine, box: str
+) -> None:
+    made = bundle(having({"type": "mount", "path": "/proc/self/ns/mnt"}), args=["true"])
+    # In one that is nobody's, in case it is not refused.
+    argv = ["unshare", "--mount", *cli.argv("run", "-b", os.fspath(made), box)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "join mount namespace" in done.stderr
+    assert "it is the runtime's own" in done.stderr
+    assert "$.linux.namespaces[" in done.stderr

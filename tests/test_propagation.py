@@ -101,8 +101,12 @@ def test_a_volume_beside_the_rootfs(sh: Shell, busybox: rsc.Bundle, volume: Path
 OPTIONS = [
     # rootfsPropagation, option, whether it reaches the host, whether it hears of the host
     ("", "rshared", False, True),
-    ("slave", "rshared", False, True),
-    ("private", "rshared", False, True),
+    ("rslave", "rshared", False, True),
+    ("rprivate", "rshared", False, False),
+    ("slave", "rshared", True, True),
+    ("private", "shared", True, True),
+    ("private", "rslave", False, True),
+    ("private", "rw", False, True),
     ("rprivate", "rslave", False, False),
     ("shared", "rslave", False, True),
     ("shared", "rprivate", False, False),

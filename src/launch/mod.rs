@@ -6,6 +6,7 @@
 
 mod hints;
 mod network;
+mod own_mounts;
 mod second_birth;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -132,6 +133,7 @@ impl<'a> Launch<'a, '_, '_> {
 
     /// What only the children of this process see: it does not enter these namespaces itself.
     fn prepare(&self) -> Result<()> {
+        own_mounts::refuse(self.plan)?;
         if let (Some(container), false) = (&self.container, self.plan.clones_again()) {
             pidfd::setns(container, libc::CLONE_NEWPID).map_err(|errno| {
                 Error::call("setns", "into the container's pid namespace", errno)

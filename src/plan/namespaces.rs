@@ -86,6 +86,7 @@ impl Compiler<'_> {
 
     /// Steps that give the child its namespaces, and what is left to the clone.
     pub(super) fn namespaces(&mut self, spec: &Spec) -> Result<Born> {
+        self.warn_of_joined_mounts();
         // The cgroup namespace's root is the cgroup that its maker is in, so it is made later.
         let at_birth = self.new_namespaces & !libc::CLONE_NEWCGROUP & !Namespace::Time.flag();
         let new_time = self.new_namespaces & Namespace::Time.flag() != 0;
@@ -102,6 +103,17 @@ impl Compiler<'_> {
             self.push(Step::AwaitIdMaps, "$.linux.uidMappings");
         }
         Ok(born)
+    }
+
+    /// It is allowed, and hardly what anybody means.
+    fn warn_of_joined_mounts(&mut self) {
+        let joined = self.joined.iter().find(|(kind, ..)| *kind == Namespace::Mount);
+        if let Some((_, _, index)) = joined {
+            self.warnings.push(format!(
+                "$.linux.namespaces[{index}]: whoever is in the mount namespace that is joined gets \
+                 this container's mounts and its rootfs as /, and keeps them after its end"
+            ));
+        }
     }
 
     /// What is born before the join would belong to the host's user namespace, so all that is new

@@ -54,23 +54,27 @@ impl Compiler<'_> {
         let path = c_path(rootfs, || "$.root.path".to_owned())?;
         if self.keeps_peers() {
             // Before the mount around the rootfs is told apart: a volume may come from there.
-            self.open_sources(spec)?;
+            self.open_sources(spec, |_| true)?;
             self.push(Step::DetachMountOf { path: path.clone() }, AT);
         } else {
+            if self.root_propagation.is_some_and(|(_, recursive)| !recursive) {
+                // The word is about the root alone, so a volume that is to be a peer still can be.
+                self.open_sources(spec, Options::is_shared)?;
+            }
             let all_private = self.root_propagation == Some((libc::MS_PRIVATE, true));
             let asked_by = if all_private { AT } else { "" };
             let flag = if all_private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
             self.push(Step::DetachPropagation(flag), asked_by);
             // A stranger to the host's folders takes what is to be bound in hand before it is one.
             if self.has(Namespace::User) {
-                self.open_sources(spec)?;
+                self.open_sources(spec, |_| true)?;
             }
         }
         self.push(Step::AttachRootfs { path }, "$.root.path");
         Ok(())
     }
 
-    fn open_sources(&mut self, spec: &Spec) -> Result<()> {
+    fn open_sources(&mut self, spec: &Spec, wanted: fn(&Options) -> bool) -> Result<()> {
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
             let json_path = format!("$.mounts[{index}]");
             let options =
@@ -79,6 +83,9 @@ impl Compiler<'_> {
             let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
                 continue;
             };
+            if self.sources.contains(&json_path) || !wanted(&options) {
+                continue;
+            }
             let path = self.situation.bundle.join(source);
             let path = c_path(&path, || format!("{json_path}.source"))?;
             let with_submounts = options.bind.unwrap_or(true);
