@@ -1,4 +1,4 @@
-"""A joined user namespace beside other namespaces: who owns the new ones, what can be joined too."""
+"""Namespaces joined beside others: who owns the new ones, and in which order it can be done."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from test_namespaces import KINDS, available, having, holder
 
 import rscontainer as rsc
 from rscontainer import _binary
-from test_namespaces import KINDS, available, having, holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,12 +178,12 @@ def test_what_cannot_be_joined_is_named(sh: Shell) -> None:
         assert "that this process is in" in str(caught.value)
 
 
-def test_an_ordinary_user_joins_its_own(busybox: rsc.Bundle) -> None:
-    program = _binary.binary()
+def test_an_ordinary_user_joins_its_own() -> None:
     with tempfile.TemporaryDirectory(prefix="rsc-") as folder:
         place = Path(folder)
         place.chmod(0o755)
         made = rsc.Bundle.create(place / "bundle", rootfs="busybox")
+        run = [_binary.binary(), "--root", str(place / "states"), "run"]
         as_user = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"]
         flags = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--net", "--uts"]
         held = [*as_user, "unshare", *flags, "sh", "-c", "echo ready; exec sleep 600"]
@@ -212,8 +212,7 @@ def test_an_ordinary_user_joins_its_own(busybox: rsc.Bundle) -> None:
                     for entry in (place, *place.rglob("*")):
                         os.chown(entry, 1000, 1000, follow_symlinks=False)
                     done = subprocess.run(
-                        [*as_user, program, "--root", str(place / "states"), "run"]
-                        + ["-b", os.fspath(made), "box"],
+                        [*as_user, *run, "-b", os.fspath(made), "box"],
                         check=False,
                         capture_output=True,
                         text=True,

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from test_mounts import adding, bind, mountinfo, tmpfs
 
 import rscontainer as rsc
-from test_mounts import adding, bind, mountinfo, tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,8 @@ def test_nothing_else_reaches_a_host_that_shares_all(
     made = bundle(change, args=["cat", "/proc/self/mountinfo"], own_rootfs=True)
     before, after, within = (tmp_path / name for name in ("before", "after", "within"))
     run = " ".join(cli.argv("run", "-b", os.fspath(made), box))
-    steps = f"cat /proc/self/mountinfo >{before}; {run} >{within}; cat /proc/self/mountinfo >{after}"
+    look = "cat /proc/self/mountinfo"
+    steps = f"{look} >{before}; {run} >{within}; {look} >{after}"
     argv = ["unshare", "--mount", "--propagation", "shared", "sh", "-c", steps]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
     assert " /proc " in within.read_text(), done.stderr
