@@ -258,3 +258,46 @@ def test_the_mount_namespace_of_the_runtime_is_refused(
     assert "join mount namespace" in done.stderr
     assert "it is the runtime's own" in done.stderr
     assert "$.linux.namespaces[" in done.stderr
+
+
+def test_an_ordinary_user_enters_a_pid_namespace() -> None:
+    with tempfile.TemporaryDirectory(prefix="rsc-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        made = rsc.Bundle.create(place / "bundle", rootfs="busybox")
+        spec = rsc.Spec.default(rootless=True)
+        having(without=("cgroup",))(spec)
+        spec.mounts = [m for m in spec.mounts if m.type != "cgroup"]
+        ids = [{"containerID": 0, "hostID": 1000, "size": 1}]
+        spec.linux.uidMappings = spec.linux.gidMappings = ids
+        spec.process.terminal = False
+        spec.process.args = ["sleep", "600"]
+        spec.save(made.rootfs.parent / "config.json")
+        for entry in (place, *place.rglob("*")):
+            os.chown(entry, 1000, 1000, follow_symlinks=False)
+        program = [_binary.binary(), "--root", str(place / "states")]
+        as_user = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", *program]
+
+        def call(*args: str) -> subprocess.CompletedProcess[bytes]:
+            # No pipe: a container that is created holds on to it.
+            with (place / "out").open("wb") as out:
+                done = subprocess.run(
+                    [*as_user, *args],
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    timeout=60,
+                )
+            done.stdout = (place / "out").read_bytes()
+            return done
+
+        created = call("create", "-b", os.fspath(made), "box")
+        if b"max_user_namespaces" in created.stdout or b"clone3" in created.stdout:
+            pytest.skip(f"no user namespaces for ordinary users on this host: {created.stdout!r}")
+        try:
+            assert call("start", "box").returncode == 0
+            assert call("exec", "box", "cat", "/proc/1/comm").stdout == b"sleep\n"
+            assert call("exec", "box", "sh", "-c", "exit 5").returncode == 5
+        finally:
+            call("delete", "--force", "box")

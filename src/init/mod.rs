@@ -213,7 +213,7 @@ impl<'plan> Child<'plan> {
     }
 
     fn join_container(&mut self, namespaces: i32) -> Done {
-        let container = self.container.take().ok_or(Failure::new("setns", Errno::EBADF))?;
+        let container = self.container.as_ref().ok_or(Failure::new("setns", Errno::EBADF))?;
         pidfd::setns(container, namespaces).map_err(Failure::of("setns"))
     }
 

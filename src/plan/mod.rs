@@ -100,6 +100,7 @@ impl Plan {
         if let Some(value) = process.oom_score_adj() {
             compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
         }
+        let joined = compiler.join_container_ahead();
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
         let chroot = !compiler.has(Namespace::Mount);
@@ -107,7 +108,10 @@ impl Plan {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
             compiler.push(Step::AttachRootfs { path }, "$.root.path");
         }
-        compiler.join_container(spec);
+        let namespaces = namespaces::of_container(spec) & !joined;
+        if namespaces != 0 {
+            compiler.push(Step::JoinContainer { namespaces }, "");
+        }
         if compiler.has(Namespace::User) {
             compiler.push(Step::BecomeRoot, "$.linux.namespaces");
         }

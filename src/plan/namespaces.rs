@@ -169,18 +169,17 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Joins a running container.
-    pub(super) fn join_container(&mut self, spec: &Spec) {
-        let all = of_container(spec);
-        // An ordinary user's privilege for the pid namespace comes with the user namespace.
-        let inside = !self.may_join() && self.has(Namespace::User) && self.has(Namespace::Pid);
-        let namespaces = if inside { all } else { all & !libc::CLONE_NEWPID };
-        if namespaces != 0 {
-            self.push(Step::JoinContainer { namespaces }, "");
+    /// What of a running container must be joined before all else, by whom the parent cannot put
+    /// into its pid namespace: an ordinary user's privilege comes with the user namespace. The
+    /// parent attends to the one that goes on alone, so nothing is awaited before.
+    pub(super) fn join_container_ahead(&mut self) -> i32 {
+        if self.may_join() || !self.has(Namespace::User) || !self.has(Namespace::Pid) {
+            return libc::CLONE_NEWPID;
         }
-        if inside {
-            self.push(Step::CloneAgain { namespaces: 0 }, "");
-        }
+        let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
+        self.push(Step::JoinContainer { namespaces }, "");
+        self.push(Step::CloneAgain { namespaces: 0 }, "");
+        namespaces
     }
 
     fn id_maps(&self, spec: &Spec) -> Result<IdMaps> {
@@ -229,7 +228,7 @@ fn time_offsets(spec: &Spec) -> String {
 }
 
 /// The namespaces that exec joins: those that the init does not share with the host.
-fn of_container(spec: &Spec) -> i32 {
+pub(super) fn of_container(spec: &Spec) -> i32 {
     let asked = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     asked.into_iter().flatten().fold(0, |flags, namespace| flags | kind(namespace.typ()).flag())
 }
