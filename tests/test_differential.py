@@ -63,12 +63,16 @@ def normal_mount(line: str) -> str:
 
 
 def run_with(runtime: str, bundle: rsc.Bundle, id: str, root: Path) -> str:
-    argv = [runtime, "--root", str(root / Path(runtime).name), "run", "-b", os.fspath(bundle), id]
+    # Whose mounts are shared, crun and runc show it in ways of their own.
+    argv = ["unshare", "--mount", "--propagation", "private", "--"]
+    argv += [runtime, "--root", str(root / Path(runtime).name), "run", "-b", os.fspath(bundle), id]
     done = subprocess.run(
         argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
     )
     if done.returncode != 0:
-        subprocess.run([*argv[:3], "delete", "--force", id], check=False, capture_output=True)
+        subprocess.run(
+            [runtime, "--root", argv[7], "delete", "--force", id], check=False, capture_output=True
+        )
     assert done.returncode == 0, f"{runtime}: {done.stderr or done.stdout}"
     return done.stdout
 

@@ -148,7 +148,7 @@ def test_joined_user_namespace(sh: Shell) -> None:
             Path(f"/proc/{pid}/{file}").write_text("0 100000 65536\n")
         path = f"/proc/{pid}/ns/user"
 
-        # A new pid namespace in a joined user namespace is not supported, and so no new proc.
+        # With the host's processes there can be no new proc.
         def change(spec: rsc.Spec) -> None:
             having({"type": "user", "path": path}, without=("pid",))(spec)
             spec.mounts = [m for m in spec.mounts if m.type not in {"proc", "cgroup"}]

@@ -1,6 +1,6 @@
 //! create, and create with start in one: `run`.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,14 +13,11 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::{Interrupt, never};
-use crate::launch::{Child, Cradle, Duties, Launch};
+use crate::launch::{Announce, Child, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::socket;
-
-/// Told of a child, by number and pidfd, as soon as there is one.
-pub type Announce<'a> = &'a mut dyn FnMut(Pid, BorrowedFd<'_>) -> Result<()>;
 
 /// What a container is created from.
 pub struct Creation<'a> {
@@ -119,10 +116,7 @@ impl<'a> Making<'a> {
         // The child is being cloned, or mounts.
         let made =
             plan.cgroup.finish(&mut state.cgroup).and_then(|()| plan.cgroup.limit(&state.cgroup));
-        let child = self.child.insert(launched.child()?);
-        if let Some(announce) = creation.announce {
-            announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
-        }
+        let child = self.child.insert(launched.child(creation.announce)?);
         // A child that failed at once may have been reaped by now.
         state.init = ProcessId::of(child.pid).map_err(|errno| {
             let unread = || Error::path_call("read", format!("/proc/{}/stat", child.pid), errno);

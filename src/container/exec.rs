@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::{Announce, Held, Running};
+use super::{Held, Running};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::launch::{Cradle, Duties, Launch};
+use crate::launch::{Announce, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Root, Status, pidfd_of};
@@ -62,10 +62,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         stdio: execution.stdio,
         container: Some(init),
     };
-    let mut child = launch.begin()?.child()?;
-    if let Some(announce) = execution.announce {
-        announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
-    }
+    let mut child = launch.begin()?.child(execution.announce)?;
     match child.attend(&mut Visit(&held.state.cgroup)).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {

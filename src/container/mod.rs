@@ -14,7 +14,7 @@ mod start;
 
 pub use config::Config;
 pub(crate) use create::now;
-pub use create::{Announce, Creation, Running, create};
+pub use create::{Creation, Running, create};
 pub use delete::delete;
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};

@@ -8,14 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
 
 use super::request::{self, Reply, Request, Verb};
 use super::server::{Claim, Owned};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
-use crate::launch::{Cradle, Here, SpareNetwork};
+use crate::launch::{Announced, Cradle, Here, SpareNetwork};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
 use crate::state::{ProcessId, Root};
@@ -146,7 +145,14 @@ impl Serving<'_> {
             .map_err(|_| Error::new(Kind::Other, "a request comes with four descriptors"))?;
         let root = Root::new(Some(&request.root))?;
         let stdio = Some([stdin, stdout, stderr]);
-        let mut announce = |pid: Pid, process: BorrowedFd<'_>| {
+        let mut announce = |announced: Announced<'_>| {
+            let (pid, process) = match announced {
+                Announced::Child(pid, process) => (pid, process),
+                Announced::Forerunner(ended) => {
+                    let _ = socket::send(self.launcher, b"ended", &[ended]);
+                    return;
+                }
+            };
             let container = match (&request.verb, ProcessId::of(pid)) {
                 (Verb::Create { .. }, Ok(init)) => {
                     Some(Owned { root: request.root.clone(), id: request.id.clone(), init })
@@ -157,7 +163,6 @@ impl Serving<'_> {
             let claim = serde_json::to_vec(&claim).unwrap_or_default();
             // Without a launcher the container is not reaped by us, and lives all the same.
             let _ = socket::send(self.launcher, &claim, &[process, status.as_fd()]);
-            Ok(())
         };
         match &request.verb {
             Verb::Create { bundle, config, start, args, terminal } => {

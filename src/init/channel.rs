@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::Pid;
 
 use super::Failure;
 use crate::sys::socket;
@@ -19,6 +20,8 @@ const TEXT: usize = 8;
 pub enum Message {
     /// It has come to a step at which the parent has something to do.
     Reached(usize),
+    /// It has cloned again: from here on this is the child, and the sender ends.
+    Born(Pid, OwnedFd),
     /// The container's end of its terminal is in place; this is the other one.
     Terminal(OwnedFd),
     /// A step failed, and the child is ending.
@@ -37,13 +40,14 @@ pub enum Message {
 const REACHED: u8 = 1;
 const TERMINAL: u8 = 2;
 const FAILED: u8 = 3;
+const BORN: u8 = 4;
 
-fn header(tag: u8, step: usize, errno: i32) -> [u8; SIZE] {
+fn header(tag: u8, step: usize, number: i32) -> [u8; SIZE] {
     let mut message = [0; SIZE];
     message[0] = tag;
     // A plan has a few hundred steps.
     message[2..4].copy_from_slice(&(step as u16).to_le_bytes());
-    message[4..8].copy_from_slice(&errno.to_le_bytes());
+    message[4..8].copy_from_slice(&number.to_le_bytes());
     message
 }
 
@@ -108,6 +112,11 @@ pub(super) fn send_terminal(channel: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -
     socket::send(channel, &header(TERMINAL, 0, 0), &[terminal])
 }
 
+/// Hands the parent the child that goes on.
+pub(super) fn send_born(channel: BorrowedFd<'_>, pid: Pid, pidfd: &OwnedFd) -> nix::Result<()> {
+    socket::send(channel, &header(BORN, 0, pid.as_raw()), &[pidfd.as_fd()])
+}
+
 /// Tells whoever waits that a step failed; a peer that is gone needs no telling.
 pub(super) fn send_failed(channel: BorrowedFd<'_>, step: usize, failure: &Failure) {
     let mut message = header(FAILED, step, failure.errno as i32);
@@ -136,12 +145,13 @@ pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
         return if received.is_none() { Ok(None) } else { Err(Errno::EBADMSG) };
     };
     let step = usize::from(u16::from_le_bytes([buffer[2], buffer[3]]));
+    let number = i32::from_le_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
     match (buffer[0], fds.pop()) {
+        (BORN, Some(pidfd)) => Ok(Some(Message::Born(Pid::from_raw(number), pidfd))),
         (REACHED, None) => Ok(Some(Message::Reached(step))),
         (TERMINAL, Some(terminal)) => Ok(Some(Message::Terminal(terminal))),
         (FAILED, None) => {
-            let [a, b, c, d] = [buffer[4], buffer[5], buffer[6], buffer[7]];
-            let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));
+            let errno = Errno::from_raw(number);
             let mut texts = buffer[TEXT..].split(|byte| *byte == 0);
             let mut text = || texts.next().map(|text| String::from_utf8_lossy(text).into_owned());
             let call = text().unwrap_or_default();

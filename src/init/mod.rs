@@ -4,10 +4,12 @@
 //! with one thread, in the new namespaces, with the host's tree still in
 //! sight, and ends in execve(2) or in a message that says which step failed.
 
+mod again;
 mod channel;
 mod copy_up;
 mod mounts;
 mod process;
+mod propagation;
 mod terminal;
 
 use std::ffi::CStr;
@@ -23,6 +25,7 @@ use crate::hooks;
 use crate::interrupt::never;
 use crate::plan::Plan;
 use crate::plan::step::{HookPoint, StartSignal, Step};
+use crate::sys::clone::SingleThreaded;
 use crate::sys::{clone, fds, pidfd, privilege, socket};
 
 /// What the child is born with, besides the plan.
@@ -84,6 +87,8 @@ struct Child<'plan> {
     stdio: Option<[OwnedFd; 3]>,
     container: Option<OwnedFd>,
     namespaces: Vec<OwnedFd>,
+    /// Shown while the host's /proc is in sight, where the plan clones again.
+    one_thread: Option<SingleThreaded>,
     /// What is to be bound.
     sources: Vec<Option<OwnedFd>>,
     /// The rootfs, until it is `/`.
@@ -109,6 +114,7 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         stdio,
         container,
         namespaces: Vec::new(),
+        one_thread: plan.clones_again().then(SingleThreaded::prove).flatten(),
         sources: Vec::new(),
         root: None,
         masks: mounts::Masks::default(),
@@ -164,11 +170,14 @@ impl<'plan> Child<'plan> {
                 nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(*namespaces))
                     .map_err(Failure::of("unshare"))
             }
+            Step::TimeOffsets(offsets) => process::write_time_offsets(offsets),
+            Step::CloneAgain { namespaces } => self.clone_again(*namespaces),
             Step::Hooks(point) => self.hooks(index, *point),
             Step::AwaitStart(signal) => self.await_start(index, *signal),
             Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
             Step::Stdio { owner } => self.take_stdio(*owner),
-            Step::DetachPropagation
+            Step::DetachPropagation(_)
+            | Step::DetachMountOf { .. }
             | Step::AttachRootfs { .. }
             | Step::OpenSource { .. }
             | Step::Mount(_)
@@ -181,7 +190,7 @@ impl<'plan> Child<'plan> {
             | Step::ReadOnly(_)
             | Step::Pivot
             | Step::Chroot
-            | Step::RootAttributes(_) => self.mount_step(step),
+            | Step::RootAttributes { .. } => self.mount_step(step),
             _ => self.process_step(step),
         }
     }
@@ -204,7 +213,7 @@ impl<'plan> Child<'plan> {
     }
 
     fn join_container(&mut self, namespaces: i32) -> Done {
-        let container = self.container.take().ok_or(Failure::new("setns", Errno::EBADF))?;
+        let container = self.container.as_ref().ok_or(Failure::new("setns", Errno::EBADF))?;
         pidfd::setns(container, namespaces).map_err(Failure::of("setns"))
     }
 

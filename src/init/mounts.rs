@@ -12,7 +12,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mknodat};
 
-use super::{Child, Done, Failure, copy_up, open_path};
+use super::{Child, Done, Failure, copy_up, open_path, propagation};
 use crate::plan::step::{BindMount, DeviceNode, FilesystemMount, Step};
 use crate::sys::mount::{self, MountAttr, attr};
 use crate::sys::path;
@@ -32,7 +32,8 @@ const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o755);
 impl Child<'_> {
     pub(super) fn mount_step(&mut self, step: &Step) -> Done {
         match step {
-            Step::DetachPropagation => detach_propagation(),
+            Step::DetachPropagation(flag) => propagation::detach_all(*flag),
+            Step::DetachMountOf { path } => propagation::detach_mount_of(path),
             Step::AttachRootfs { path } => self.attach_rootfs(path),
             Step::OpenSource { path, with_submounts } => {
                 let tree = mount::clone_tree(AT_FDCWD, path, *with_submounts);
@@ -55,7 +56,10 @@ impl Child<'_> {
             Step::ReadOnly(path) => self.read_only(path),
             Step::Pivot => self.pivot(),
             Step::Chroot => self.chroot(),
-            Step::RootAttributes(attributes) => set_attributes(&open_path(c"/")?, attributes, None),
+            Step::RootAttributes { attributes, recursive } => {
+                mount::set_attributes(open_path(c"/")?, attributes, *recursive)
+                    .map_err(Failure::of("mount_setattr"))
+            }
             _ => Err(Failure::new("step", Errno::ENOSYS)),
         }
     }
@@ -72,9 +76,9 @@ impl Child<'_> {
             Mode::empty(),
         )
         .map_err(Failure::of("open"))?;
+        // The copies are peers of the host's mounts, or of none, until they are told otherwise.
+        propagation::set_slave(&tree)?;
         mount::attach(&tree, target).map_err(Failure::of("move_mount"))?;
-        // The copy is a peer of the host's mount until it is told otherwise.
-        set_attributes(&tree, &MountAttr::default(), Some(&SLAVE))?;
         self.root = Some(tree);
         Ok(())
     }
@@ -144,6 +148,7 @@ impl Child<'_> {
         if asked.bind {
             let host = mount::clone_tree(AT_FDCWD, &asked.path, false)
                 .map_err(Failure::of("open_tree"))?;
+            propagation::set_slave(&host)?;
             let target = self.target_like(&host, &asked.path)?;
             return mount::attach(host, target).map_err(Failure::of("move_mount"));
         }
@@ -222,8 +227,12 @@ impl Child<'_> {
     /// unmount takes it off, and no folder for it is needed in the rootfs.
     fn pivot(&mut self) -> Done {
         let root = self.root.take().ok_or(Failure::new("pivot_root", Errno::EBADF))?;
+        let old = open_path(c"/")?;
         nix::unistd::fchdir(&root).map_err(Failure::of("fchdir"))?;
         nix::unistd::pivot_root(c".", c".").map_err(Failure::of("pivot_root"))?;
+        // Peers of the host's mounts would take those along when they are unmounted; a hook may have
+        // made some even where none were left.
+        propagation::set_slave(&old)?;
         nix::mount::umount2(c".", MntFlags::MNT_DETACH).map_err(Failure::of("umount2"))?;
         self.masks = Masks::default();
         nix::unistd::chdir(c"/").map_err(Failure::of("chdir"))
@@ -234,12 +243,6 @@ impl Child<'_> {
         nix::unistd::fchdir(&root).map_err(Failure::of("fchdir"))?;
         nix::unistd::chroot(c".").map_err(Failure::of("chroot"))
     }
-}
-
-const SLAVE: MountAttr = MountAttr { set: 0, clear: 0, propagation: libc::MS_SLAVE, userns_fd: 0 };
-
-fn detach_propagation() -> Done {
-    set_attributes(&open_path(c"/")?, &MountAttr::default(), Some(&SLAVE))
 }
 
 fn set_attributes(mount: &OwnedFd, one: &MountAttr, all: Option<&MountAttr>) -> Done {
@@ -342,5 +345,7 @@ fn null_device() -> Result<OwnedFd, Failure> {
         let detail = "the host's /dev/null is not the null device".to_owned();
         return Err(Failure { call: "fstat", errno: Errno::ENODEV, detail });
     }
+    // What the container puts over it must not be put over the host's.
+    propagation::set_slave(&null)?;
     Ok(null)
 }

@@ -53,6 +53,10 @@ pub(super) fn write_oom_score_adj(value: i32) -> Done {
     write_file(c"/proc/self/oom_score_adj", value.to_string().as_bytes())
 }
 
+pub(super) fn write_time_offsets(offsets: &str) -> Done {
+    write_file(c"/proc/self/timens_offsets", offsets.as_bytes())
+}
+
 pub(super) fn write_sysctl(name: &CStr, value: &CStr) -> Done {
     let path = [b"/proc/sys/", name.to_bytes()].concat();
     let path = path::c_string(&path).map_err(Failure::of("open"))?;

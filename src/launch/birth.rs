@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::{SpareNetwork, hints};
 use crate::error::{Error, Result};
 use crate::init::{self, Inherited};
-use crate::plan::{Born, Plan};
+use crate::plan::Plan;
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
 use crate::sys::{pidfd, privilege};
 
@@ -51,7 +51,7 @@ impl Here {
         if network.is_some() {
             namespaces &= !libc::CLONE_NEWNET;
         }
-        prepare(&plan.born, inherited.container.as_ref())?;
+        prepare(plan, inherited.container.as_ref())?;
         let mut flags = CloneFlags {
             namespaces: namespaces as u64,
             sibling: true,
@@ -78,6 +78,8 @@ impl Here {
             Ok(Cloned::Parent(pid, pidfd)) => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
                 open_to_user(false)?;
+                // Its copy would keep the channel open when the child has ended.
+                drop(inherited);
                 Ok(Newborn { pid, pidfd, born_inside: flags.cgroup.is_some() })
             }
             Err(errno) => Err(hints::clone_failed(plan, errno)),
@@ -86,8 +88,9 @@ impl Here {
 }
 
 /// What only the children of this process see: it does not enter these namespaces itself.
-fn prepare(born: &Born, container: Option<&OwnedFd>) -> Result<()> {
-    if let Some(container) = container {
+fn prepare(plan: &Plan, container: Option<&OwnedFd>) -> Result<()> {
+    let born = &plan.born;
+    if let (Some(container), false) = (container, plan.clones_again()) {
         pidfd::setns(container, libc::CLONE_NEWPID)
             .map_err(|errno| Error::call("setns", "into the container's pid namespace", errno))?;
     }

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::plan::step::Step;
+use crate::plan::step::{Namespace, Step};
 
 /// Adds what would help against a failed step, where that is known.
 pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
@@ -60,10 +60,14 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         (Step::User { .. }, Errno::EINVAL) => {
             "the ids must be mapped in the container's user namespace"
         }
-        (Step::JoinNamespace { .. }, Errno::EINVAL) => "the path is a namespace of another kind",
-        (Step::JoinNamespace { .. } | Step::Unshare { .. }, Errno::EPERM) => {
-            "this needs CAP_SYS_ADMIN in the user namespace that owns it"
+        (Step::JoinNamespace { kind: Namespace::User, .. }, Errno::EINVAL) => {
+            "the path is a namespace of another kind, or the one that this process is in"
         }
+        (Step::JoinNamespace { .. }, Errno::EINVAL) => "the path is a namespace of another kind",
+        (
+            Step::JoinNamespace { .. } | Step::Unshare { .. } | Step::CloneAgain { .. },
+            Errno::EPERM,
+        ) => "this needs CAP_SYS_ADMIN in the user namespace that owns it",
         (Step::Pivot, Errno::EINVAL) => {
             "the host's own root cannot be pivoted away from, as in an initramfs"
         }

@@ -7,6 +7,8 @@
 mod birth;
 mod hints;
 mod network;
+mod own_mounts;
+mod second_birth;
 mod stage;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +19,7 @@ use nix::unistd::Pid;
 pub use birth::Here;
 use birth::Newborn;
 pub use network::SpareNetwork;
+pub use second_birth::{Announce, Announced};
 pub use stage::{ARGUMENT as STAGE, Stage, StageProgram, run as run_stage};
 
 use crate::cgroup::Cgroup;
@@ -90,6 +93,7 @@ impl<'a> Launch<'a, '_> {
     /// # Errors
     /// A namespace that cannot be joined or made here.
     pub fn begin(self) -> Result<Launched<'a>> {
+        own_mounts::refuse(self.plan)?;
         let (channel, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
         let Launch { plan, cgroup, cradle, start_socket, stdio, container } = self;
@@ -107,18 +111,24 @@ impl<'a> Launch<'a, '_> {
 }
 
 impl<'a> Launched<'a> {
-    /// The child.
+    /// The child; `announce` is told of it, and of what went before it.
     ///
     /// # Errors
     /// As of [`Launch::begin`].
-    pub fn child(self) -> Result<Child<'a>> {
+    pub fn child(self, mut announce: Option<Announce<'_>>) -> Result<Child<'a>> {
         let Launched { plan, channel, by } = self;
         let (newborn, stage) = match by {
             By::Here(newborn) => (newborn, None),
             By::Stage(stage) => (stage.newborn()?, Some(stage)),
         };
         let Newborn { pid, pidfd, born_inside } = newborn;
-        Ok(Child { plan, pid, pidfd, terminal: None, channel, born_inside, _stage: stage })
+        let mut child =
+            Child { plan, pid, pidfd, terminal: None, channel, born_inside, _stage: stage };
+        child.await_second_birth(announce.as_mut())?;
+        if let Some(announce) = announce {
+            announce(Announced::Child(child.pid, child.pidfd.as_fd()));
+        }
+        Ok(child)
     }
 }
 
@@ -141,6 +151,7 @@ impl Child<'_> {
         loop {
             match self.receive()? {
                 Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
+                Some(Message::Born(..)) => return Err(second_birth::out_of_turn()),
                 Some(Message::Reached(index)) => {
                     match self.plan.step(index).and_then(|planned| planned.step.wait()) {
                         Some(Wait::Hooks(point)) => {
@@ -262,7 +273,7 @@ pub fn explain(plan: &Plan, message: Message) -> Error {
         Message::Failed { step, call, errno, detail } => {
             failed_step(plan, step, &call, errno, detail)
         }
-        _ => Error::new(Kind::Other, "the container's init spoke out of turn"),
+        _ => second_birth::out_of_turn(),
     }
 }
 

@@ -175,7 +175,13 @@ impl Display for Step {
             Step::Sysctl { path, value } => {
                 write!(f, "write {} to {}", Quoted(value), Quoted(path))
             }
-            Step::DetachPropagation => f.write_str("keep mounts from the host (rslave)"),
+            Step::DetachPropagation(flag) => {
+                let word = propagation_word(*flag).unwrap_or_default();
+                write!(f, "keep mounts from the host (r{word})")
+            }
+            Step::DetachMountOf { path } => {
+                write!(f, "keep mounts beside {} from the host (slave)", Quoted(path))
+            }
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),
@@ -191,6 +197,11 @@ impl Display for Step {
             Step::Unshare { namespaces: flags } => {
                 write!(f, "unshare {} namespace", namespaces(*flags))
             }
+            Step::TimeOffsets(offsets) => write!(f, "set clock offsets {:?}", offsets.trim_end()),
+            Step::CloneAgain { namespaces: 0 } => f.write_str("clone again"),
+            Step::CloneAgain { namespaces: flags } => {
+                write!(f, "clone again with new {}", namespaces(*flags))
+            }
             Step::Hooks(point) => write!(f, "run {point} hooks"),
             Step::Mask(path) => write!(f, "mask {}", Quoted(path)),
             Step::ReadOnly(path) => write!(f, "make {} read-only", Quoted(path)),
@@ -204,8 +215,8 @@ impl Display for Step {
             Step::Stdio { .. } => f.write_str("take the caller's standard streams"),
             Step::Pivot => f.write_str("pivot into the rootfs"),
             Step::Chroot => f.write_str("chroot into the rootfs"),
-            Step::RootAttributes(attributes) => {
-                write!(f, "set / {}", Attributes(attributes, false))
+            Step::RootAttributes { attributes, recursive } => {
+                write!(f, "set / {}", Attributes(attributes, *recursive))
             }
             other => other.fmt_process(f),
         }

@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod options;
 mod process;
+mod rootfs;
 pub mod step;
 
 use std::ffi::CString;
@@ -104,6 +105,7 @@ impl Plan {
         if let Some(value) = process.oom_score_adj() {
             compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
         }
+        let joined = compiler.join_container_ahead();
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
         let chroot = !compiler.has(Namespace::Mount);
@@ -111,7 +113,7 @@ impl Plan {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
             compiler.push(Step::AttachRootfs { path }, "$.root.path");
         }
-        let namespaces = namespaces::of_container(spec) & !libc::CLONE_NEWPID;
+        let namespaces = namespaces::of_container(spec) & !joined;
         if namespaces != 0 {
             compiler.push(Step::JoinContainer { namespaces }, "");
         }
@@ -126,6 +128,11 @@ impl Plan {
         compiler.process(process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
         Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+    }
+
+    /// Whether the child clones again, and another goes on in its place.
+    pub fn clones_again(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::CloneAgain { .. }))
     }
 
     /// A step as an error names it.
@@ -148,6 +155,8 @@ pub(crate) struct Compiler<'a> {
     sources: Vec<String>,
     cgroup_awaited: bool,
     id_maps_deny_setgroups: bool,
+    /// What is asked of the container's `/`: the flag, and whether of all below too.
+    root_propagation: Option<(u64, bool)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -169,6 +178,7 @@ impl<'a> Compiler<'a> {
             sources: Vec::new(),
             cgroup_awaited: false,
             id_maps_deny_setgroups: facts.rootless,
+            root_propagation: None,
         }
     }
 
@@ -180,6 +190,7 @@ impl<'a> Compiler<'a> {
     /// The order of a container's making; each line says why it stands where it stands.
     fn container(&mut self, spec: &Spec) -> Result<Born> {
         self.sort_namespaces(spec);
+        self.sort_propagation(spec)?;
         let Some(process) = spec.process() else {
             let message = "a process is required to create a container";
             return Err(Error::spec("$.process", None, "config.md#process", message));
@@ -194,8 +205,7 @@ impl<'a> Compiler<'a> {
         born.oom_score_adj = oom_score_adj.filter(|_| self.new_user_namespace());
         if self.has(Namespace::Mount) {
             // Still as the host's root, for whom the folders on the way may be open alone.
-            self.attach_rootfs(&rootfs)?;
-            self.open_sources(spec)?;
+            self.attach_rootfs(spec, &rootfs)?;
         }
         if self.has(Namespace::User) {
             self.push(Step::BecomeRoot, "$.linux.namespaces");
@@ -220,7 +230,7 @@ impl<'a> Compiler<'a> {
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;
-        self.enter_rootfs(spec)?;
+        self.enter_rootfs(spec);
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
         self.process(process)?;

@@ -7,24 +7,11 @@ use std::path::Path;
 use oci_spec::runtime::{Mount, Spec};
 
 use super::options::Options;
-use super::step::{BindMount, FilesystemMount, Namespace, Planned, Step};
+use super::step::{BindMount, FilesystemMount, Namespace, Step};
 use super::{Compiler, c_path, c_string, unsupported};
 use crate::cgroup::{CgroupMount, Version};
 use crate::error::{Error, Result};
 use crate::sys::mount::{MountAttr, attr};
-
-/// The flag and the reach of a propagation word (config.md#mounts, mount_namespaces(7)).
-pub(super) fn propagation(word: &str) -> Option<(u64, bool)> {
-    let recursive = word.starts_with('r');
-    let flag = match word.strip_prefix('r').unwrap_or(word) {
-        "shared" => libc::MS_SHARED,
-        "slave" => libc::MS_SLAVE,
-        "private" => libc::MS_PRIVATE,
-        "unbindable" => libc::MS_UNBINDABLE,
-        _ => return None,
-    };
-    Some((flag, recursive))
-}
 
 /// Some only where there is something to set.
 fn unless_empty(attributes: MountAttr) -> Option<MountAttr> {
@@ -208,7 +195,11 @@ impl Compiler<'_> {
         let target = below(target, &point.name, json_path)?;
         if !self.has(Namespace::Cgroup) {
             let source = c_path(&point.directory, || "$.linux.cgroupsPath".to_owned())?;
-            let attributes = options.attributes;
+            let mut attributes = options.attributes;
+            if attributes.propagation == 0 {
+                // No word of the user's is about the hierarchy that stands behind it.
+                attributes.propagation = self.apart();
+            }
             let bind = BindMount {
                 source,
                 opened: None,
@@ -267,63 +258,6 @@ impl Compiler<'_> {
             let at = format!("$.linux.maskedPaths[{index}]");
             let path = c_string(path, || at.clone())?;
             self.push(Step::Mask(path), at);
-        }
-        Ok(())
-    }
-
-    /// In a user namespace, takes what is to be bound in hand before this process is a stranger to
-    /// the host's folders.
-    pub(super) fn open_sources(&mut self, spec: &Spec) -> Result<()> {
-        if !self.has(Namespace::User) {
-            return Ok(());
-        }
-        for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-            let json_path = format!("$.mounts[{index}]");
-            let options =
-                Options::parse(mount.options().as_deref().unwrap_or_default(), &json_path)?;
-            let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
-            let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
-                continue;
-            };
-            let path = self.situation.bundle.join(source);
-            let path = c_path(&path, || format!("{json_path}.source"))?;
-            let with_submounts = options.bind.unwrap_or(true);
-            self.push(Step::OpenSource { path, with_submounts }, json_path.clone());
-            self.sources.push(json_path);
-        }
-        Ok(())
-    }
-
-    /// Steps that make the rootfs a mount of its own, before anything goes into it.
-    pub(super) fn attach_rootfs(&mut self, rootfs: &Path) -> Result<()> {
-        self.steps.push(Planned { step: Step::DetachPropagation, asked_by: None });
-        let path = c_path(rootfs, || "$.root.path".to_owned())?;
-        self.push(Step::AttachRootfs { path }, "$.root.path");
-        Ok(())
-    }
-
-    /// Into the rootfs, and its own attributes.
-    pub(super) fn enter_rootfs(&mut self, spec: &Spec) -> Result<()> {
-        if self.has(Namespace::Mount) {
-            self.push(Step::Pivot, "$.root.path");
-        } else {
-            self.push(Step::Chroot, "$.root.path");
-            return Ok(());
-        }
-        let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
-        if read_only == Some(true) {
-            let attributes = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-            self.push(Step::RootAttributes(attributes), "$.root.readonly");
-        }
-        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
-        if let Some(word) = word.filter(|word| !word.is_empty()) {
-            let at = "$.linux.rootfsPropagation";
-            let Some((propagation, _)) = propagation(word) else {
-                let section = "config-linux.md#rootfs-mount-propagation";
-                return Err(Error::spec(at, Some(format!("{word:?}")), section, "no propagation"));
-            };
-            let attributes = MountAttr { propagation, ..MountAttr::default() };
-            self.push(Step::RootAttributes(attributes), at);
         }
         Ok(())
     }

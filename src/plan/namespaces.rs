@@ -1,10 +1,12 @@
 //! `linux.namespaces`: which are new, which are joined, in which order.
 
+use std::ffi::CString;
+
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::step::{Namespace, Step};
-use super::{Compiler, c_path, unsupported};
+use super::{Compiler, c_path};
 use crate::error::{Error, Result};
 
 /// The text of `/proc/<pid>/uid_map` and `gid_map` (user_namespaces(7)).
@@ -24,7 +26,7 @@ pub struct Born {
     /// Namespaces that are new with the clone, as `CLONE_NEW…` bits.
     pub namespaces: i32,
     /// A pid namespace to join before the clone: only children are born into it.
-    pub join_pid: Option<std::ffi::CString>,
+    pub join_pid: Option<CString>,
     /// Clock offsets of a new time namespace, as `/proc/self/timens_offsets` wants them.
     pub time_offsets: Option<String>,
     /// Id maps of a new user namespace.
@@ -57,13 +59,26 @@ impl Compiler<'_> {
                 None => self.new_namespaces |= kind.flag(),
             }
         }
-        // User namespaces first: the others are entered with the privileges that it gives.
-        self.joined.sort_by_key(|(kind, ..)| *kind);
+        let user_last = self.may_join();
+        self.joined.sort_by_key(|(kind, ..)| (user_last == (*kind == Namespace::User), *kind));
+    }
+
+    /// Whether namespaces can be joined with the privilege that this process has (setns(2)). Then
+    /// a user namespace is the last, for it gives up those that other user namespaces own; an
+    /// ordinary user has none before the user namespace gives it some, for what that one owns.
+    fn may_join(&self) -> bool {
+        use caps::Capability::{CAP_SYS_ADMIN, CAP_SYS_CHROOT};
+        let needed = CAP_SYS_ADMIN.bitmask() | CAP_SYS_CHROOT.bitmask();
+        !self.facts.rootless && self.facts.capabilities & needed == needed
+    }
+
+    fn joins(&self, kind: Namespace) -> bool {
+        self.joined.iter().any(|(k, ..)| *k == kind)
     }
 
     /// Whether the container has a namespace of this kind, new or joined.
     pub(super) fn has(&self, kind: Namespace) -> bool {
-        self.new_namespaces & kind.flag() != 0 || self.joined.iter().any(|(k, ..)| *k == kind)
+        self.new_namespaces & kind.flag() != 0 || self.joins(kind)
     }
 
     pub(super) fn new_user_namespace(&self) -> bool {
@@ -72,24 +87,17 @@ impl Compiler<'_> {
 
     /// Steps that give the child its namespaces, and what is left to the clone.
     pub(super) fn namespaces(&mut self, spec: &Spec) -> Result<Born> {
-        let joins_user = self.joined.iter().any(|(kind, ..)| *kind == Namespace::User);
-        if joins_user && self.new_namespaces & libc::CLONE_NEWPID != 0 {
-            let what = "a new pid namespace in a joined user namespace is";
-            return Err(unsupported("$.linux.namespaces", "config-linux.md#namespaces", what));
-        }
+        self.warn_of_joined_mounts();
         // The cgroup namespace's root is the cgroup that its maker is in, so it is made later.
         let at_birth = self.new_namespaces & !libc::CLONE_NEWCGROUP & !Namespace::Time.flag();
-        let mut born = Born { namespaces: at_birth, ..Born::default() };
-        if joins_user {
-            // What is born before the join would belong to the host's user namespace.
-            born.namespaces = 0;
-        }
-        if self.new_namespaces & Namespace::Time.flag() != 0 {
-            born.time_offsets = Some(time_offsets(spec));
-        }
-        self.join(&mut born)?;
-        if joins_user && at_birth != 0 {
-            self.push(Step::Unshare { namespaces: at_birth }, "$.linux.namespaces");
+        let new_time = self.new_namespaces & Namespace::Time.flag() != 0;
+        let offsets = new_time.then(|| time_offsets(spec));
+        let mut born = Born::default();
+        if self.joins(Namespace::User) {
+            self.namespaces_of_joined_user(at_birth, offsets, &mut born)?;
+        } else {
+            (born.namespaces, born.time_offsets) = (at_birth, offsets);
+            self.join(Some(&mut born.join_pid))?;
         }
         if self.new_user_namespace() {
             born.id_maps = Some(self.id_maps(spec)?);
@@ -98,14 +106,57 @@ impl Compiler<'_> {
         Ok(born)
     }
 
-    fn join(&mut self, born: &mut Born) -> Result<()> {
+    /// It is allowed, and hardly what anybody means.
+    fn warn_of_joined_mounts(&mut self) {
+        let joined = self.joined.iter().find(|(kind, ..)| *kind == Namespace::Mount);
+        if let Some((_, _, index)) = joined {
+            self.warnings.push(format!(
+                "$.linux.namespaces[{index}]: whoever is in the mount namespace that is joined gets \
+                 this container's mounts and its rootfs as /, and keeps them after its end"
+            ));
+        }
+    }
+
+    /// What is born before the join would belong to the host's user namespace, so all that is new
+    /// is made after it.
+    fn namespaces_of_joined_user(
+        &mut self,
+        at_birth: i32,
+        offsets: Option<String>,
+        born: &mut Born,
+    ) -> Result<()> {
+        let joins_pid_inside = self.joins(Namespace::Pid) && !self.may_join();
+        let of_children = at_birth & libc::CLONE_NEWPID != 0 || offsets.is_some();
+        if !of_children && !joins_pid_inside {
+            self.join(Some(&mut born.join_pid))?;
+            if at_birth != 0 {
+                self.push(Step::Unshare { namespaces: at_birth }, "$.linux.namespaces");
+            }
+            return Ok(());
+        }
+        // The second clone must come from a process of the host's pid namespace, which alone knows
+        // the child by the number that it has there: so that one joins the pid namespace itself.
+        self.join(None)?;
+        if let Some(offsets) = offsets {
+            let namespaces = Namespace::Time.flag();
+            self.push(Step::Unshare { namespaces }, "$.linux.namespaces");
+            if !offsets.is_empty() {
+                self.push(Step::TimeOffsets(offsets), "$.linux.timeOffsets");
+            }
+        }
+        self.push(Step::CloneAgain { namespaces: at_birth }, "$.linux.namespaces");
+        Ok(())
+    }
+
+    /// Joins what has a path. The pid namespace is left to the parent where that takes it.
+    fn join(&mut self, mut join_pid: Option<&mut Option<CString>>) -> Result<()> {
         let joined = std::mem::take(&mut self.joined);
         let at = |index: usize| format!("$.linux.namespaces[{index}].path");
         let mut slots = Vec::new();
         for (kind, path, index) in &joined {
             let path = c_path(path, || at(*index))?;
-            if *kind == Namespace::Pid {
-                born.join_pid = Some(path);
+            if let (Namespace::Pid, Some(join_pid)) = (*kind, &mut join_pid) {
+                **join_pid = Some(path);
                 continue;
             }
             let slot = slots.len();
@@ -117,6 +168,19 @@ impl Compiler<'_> {
         }
         self.joined = joined;
         Ok(())
+    }
+
+    /// What of a running container must be joined before all else, by whom the parent cannot put
+    /// into its pid namespace: an ordinary user's privilege comes with the user namespace. The
+    /// parent attends to the one that goes on alone, so nothing is awaited before.
+    pub(super) fn join_container_ahead(&mut self) -> i32 {
+        if self.may_join() || !self.has(Namespace::User) || !self.has(Namespace::Pid) {
+            return libc::CLONE_NEWPID;
+        }
+        let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
+        self.push(Step::JoinContainer { namespaces }, "");
+        self.push(Step::CloneAgain { namespaces: 0 }, "");
+        namespaces
     }
 
     fn id_maps(&self, spec: &Spec) -> Result<IdMaps> {

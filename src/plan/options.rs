@@ -35,6 +35,11 @@ impl Options {
         Ok(parsed)
     }
 
+    /// Whether it is asked to be a peer of what it is bound from.
+    pub(super) fn is_shared(&self) -> bool {
+        [&self.attributes, &self.recursive].iter().any(|a| a.propagation == libc::MS_SHARED)
+    }
+
     fn add(&mut self, option: &str) -> std::result::Result<(), String> {
         if let Some((set, clear)) = attribute(option) {
             merge(&mut self.attributes, set, clear);
@@ -49,7 +54,7 @@ impl Options {
             merge(&mut self.recursive, set, clear);
             return Ok(());
         }
-        if let Some((propagation, recursive)) = super::mounts::propagation(option) {
+        if let Some((propagation, recursive)) = super::rootfs::propagation(option) {
             let attributes = if recursive { &mut self.recursive } else { &mut self.attributes };
             attributes.propagation = propagation;
             return Ok(());

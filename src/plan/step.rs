@@ -130,8 +130,10 @@ pub enum Step {
     /// Written through the host's /proc: its answers are those of the writer's namespaces, and no
     /// rootfs can have put another file there (CVE-2025-52881).
     Sysctl { path: CString, value: CString },
-    /// No mount made here reaches the host.
-    DetachPropagation,
+    /// No mount made here reaches the host: `MS_SLAVE` or `MS_PRIVATE` for all there is.
+    DetachPropagation(u64),
+    /// No mount made on the mount that has this path reaches the host; on others it may.
+    DetachMountOf { path: CString },
     /// Bind the rootfs onto itself: pivot_root(2) wants a mount point.
     AttachRootfs { path: CString },
     /// Open what is to be bound later, while the host's folders are open to this process.
@@ -152,8 +154,13 @@ pub enum Step {
     /// does this itself: for a process of one thread that writes
     /// `0`, the kernel need not stop all forks of the host, which costs it milliseconds.
     JoinCgroup,
-    /// unshare(2), for what must not be new before the cgroup is joined.
+    /// unshare(2), for what must not be new before the cgroup or a user namespace is joined.
     Unshare { namespaces: i32 },
+    /// Clock offsets of the time namespace that children will be born in.
+    TimeOffsets(String),
+    /// Go on in a child that is born with these: pid and time namespaces take in none but
+    /// children. Its parent is the one that this process has, which ends.
+    CloneAgain { namespaces: i32 },
     /// Let hooks run.
     Hooks(HookPoint),
     /// Hide a path; skipped where it does not exist.
@@ -168,8 +175,8 @@ pub enum Step {
     Pivot,
     /// Make the rootfs `/` without a mount namespace.
     Chroot,
-    /// Attributes or propagation of the new `/`.
-    RootAttributes(MountAttr),
+    /// Attributes or propagation of the new `/`, or of all mounts below as well.
+    RootAttributes { attributes: MountAttr, recursive: bool },
     /// prlimit(2).
     Rlimit { resource: i32, soft: u64, hard: u64 },
     /// Before the user changes, for the directory may be closed to it; never through a magic link

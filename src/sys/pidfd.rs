@@ -81,6 +81,13 @@ pub fn reap(pidfd: impl AsFd, block: bool) -> nix::Result<Option<WaitStatus>> {
     })))
 }
 
+/// Waits until a process has ended; whoever is its parent may reap it then.
+pub fn await_end(pidfd: impl AsFd) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+}
+
 /// The end of a process that need not be our child (ioctl `PIDFD_GET_INFO`, Linux ≥ 6.15).
 ///
 /// None while it runs, and where the kernel cannot tell.

@@ -284,8 +284,13 @@ impl Server {
 
     fn claimed(&mut self, claim: &[u8], fds: Vec<OwnedFd>) -> Result<()> {
         let mut fds = fds.into_iter();
+        let (process, status) = (fds.next(), fds.next());
+        if let (Some(ended), None) = (&process, &status) {
+            // It went before a child and nobody asks how it ended.
+            let _ = pidfd::reap(ended, true);
+        }
         if let (Ok(claim), Some(process), Some(status)) =
-            (serde_json::from_slice::<Claim>(claim), fds.next(), fds.next())
+            (serde_json::from_slice::<Claim>(claim), process, status)
         {
             self.expects_container = claim.container.is_some();
             let tree = mount_namespace(&claim);

@@ -1,0 +1,121 @@
+//! The rootfs: how it is made a mount, what its mounts have to do with the host's, how it is entered.
+
+use std::path::Path;
+
+use oci_spec::runtime::Spec;
+
+use super::options::Options;
+use super::step::{Namespace, Step};
+use super::{Compiler, c_path};
+use crate::error::{Error, Result};
+use crate::sys::mount::{MountAttr, attr};
+
+/// The flag and the reach of a propagation word (config.md#mounts, mount_namespaces(7)).
+pub(super) fn propagation(word: &str) -> Option<(u64, bool)> {
+    let recursive = word.starts_with('r');
+    let flag = match word.strip_prefix('r').unwrap_or(word) {
+        "shared" => libc::MS_SHARED,
+        "slave" => libc::MS_SLAVE,
+        "private" => libc::MS_PRIVATE,
+        "unbindable" => libc::MS_UNBINDABLE,
+        _ => return None,
+    };
+    Some((flag, recursive))
+}
+
+const AT: &str = "$.linux.rootfsPropagation";
+
+impl Compiler<'_> {
+    /// What `linux.rootfsPropagation` says of the container's `/`.
+    pub(super) fn sort_propagation(&mut self, spec: &Spec) -> Result<()> {
+        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        let Some(word) = word.filter(|word| !word.is_empty()) else { return Ok(()) };
+        let Some(found) = propagation(word) else {
+            let section = "config-linux.md#rootfs-mount-propagation";
+            return Err(Error::spec(AT, Some(format!("{word:?}")), section, "no propagation"));
+        };
+        self.root_propagation = Some(found);
+        Ok(())
+    }
+
+    /// Whether this namespace's copies of the host's mounts stay their peers, so that what is bound
+    /// from there may be a peer too.
+    fn keeps_peers(&self) -> bool {
+        self.root_propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED)
+    }
+
+    /// The flag for what is bound from the host and must not be its peer, where it could be.
+    pub(super) fn apart(&self) -> u64 {
+        if self.keeps_peers() { libc::MS_SLAVE } else { 0 }
+    }
+
+    /// Steps that make the rootfs a mount of its own, before anything goes into it.
+    pub(super) fn attach_rootfs(&mut self, spec: &Spec, rootfs: &Path) -> Result<()> {
+        let path = c_path(rootfs, || "$.root.path".to_owned())?;
+        if self.keeps_peers() {
+            // Before the mount around the rootfs is told apart: a volume may come from there.
+            self.open_sources(spec, |_| true)?;
+            self.push(Step::DetachMountOf { path: path.clone() }, AT);
+        } else {
+            if self.root_propagation.is_some_and(|(_, recursive)| !recursive) {
+                // The word is about the root alone, so a volume that is to be a peer still can be.
+                self.open_sources(spec, Options::is_shared)?;
+            }
+            let all_private = self.root_propagation == Some((libc::MS_PRIVATE, true));
+            let asked_by = if all_private { AT } else { "" };
+            let flag = if all_private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+            self.push(Step::DetachPropagation(flag), asked_by);
+            // A stranger to the host's folders takes what is to be bound in hand before it is one.
+            if self.has(Namespace::User) {
+                self.open_sources(spec, |_| true)?;
+            }
+        }
+        self.push(Step::AttachRootfs { path }, "$.root.path");
+        Ok(())
+    }
+
+    fn open_sources(&mut self, spec: &Spec, wanted: fn(&Options) -> bool) -> Result<()> {
+        for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+            let json_path = format!("$.mounts[{index}]");
+            let options =
+                Options::parse(mount.options().as_deref().unwrap_or_default(), &json_path)?;
+            let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
+            let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
+                continue;
+            };
+            if self.sources.contains(&json_path) || !wanted(&options) {
+                continue;
+            }
+            let path = self.situation.bundle.join(source);
+            let path = c_path(&path, || format!("{json_path}.source"))?;
+            let with_submounts = options.bind.unwrap_or(true);
+            self.push(Step::OpenSource { path, with_submounts }, json_path.clone());
+            self.sources.push(json_path);
+        }
+        Ok(())
+    }
+
+    /// Into the rootfs, and its own attributes.
+    pub(super) fn enter_rootfs(&mut self, spec: &Spec) {
+        if self.has(Namespace::Mount) {
+            self.push(Step::Pivot, "$.root.path");
+        } else {
+            self.push(Step::Chroot, "$.root.path");
+            return;
+        }
+        let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
+        if read_only == Some(true) {
+            let attributes = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+            self.push(Step::RootAttributes { attributes, recursive: false }, "$.root.readonly");
+        }
+        if let Some((propagation, recursive)) = self.root_propagation {
+            // Not before: pivot_root(2) refuses a shared root, and an unbindable one has no parts to
+            // be made read-only. That of the mounts below has been cut off where that is asked for,
+            // and what their options say is not to be undone.
+            let receives = matches!(propagation, libc::MS_SLAVE | libc::MS_PRIVATE);
+            let attributes = MountAttr { propagation, ..MountAttr::default() };
+            let recursive = recursive && !receives;
+            self.push(Step::RootAttributes { attributes, recursive }, AT);
+        }
+    }
+}
