@@ -124,13 +124,12 @@ pub(super) fn exec(root: &Root, asked: Exec) -> Result<u8> {
 fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     if let Some(file) = &asked.process {
         let text = std::fs::read(file).map_err(|error| Error::io("read", file, &error))?;
-        let mut process: Process = serde_json::from_slice(&text).map_err(|error| {
-            Error::new(Kind::Spec, format!("the process in {file:?} is not valid: {error}"))
-        })?;
+        let (mut process, warnings) =
+            crate::spec::check_process(&text).map_err(|error| error.in_file(file))?;
+        warnings.iter().for_each(|warning| crate::warn(&warning.to_string()));
         if asked.tty {
             process.set_terminal(Some(true));
         }
-        crate::spec::validate_process(&process)?;
         return Ok(process);
     }
     if asked.command.is_empty() {

@@ -42,7 +42,8 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     let held = Held::peek(execution.root, execution.id)?;
     held.expect("exec in", &[Status::Running, Status::Created])?;
     let spec = crate::spec::parse(held.state.config.get().as_bytes())?;
-    let process = (execution.process)(&spec)?;
+    let mut process = (execution.process)(&spec)?;
+    crate::spec::inherit(&mut process, &spec);
     let situation = Situation {
         id: execution.id.to_owned(),
         bundle: held.state.bundle.clone(),

@@ -11,13 +11,26 @@ use nix::unistd::AccessFlags;
 use super::{Child, Done, Failure, set_user};
 use crate::plan::step::Step;
 use crate::sys::privilege::CapabilitySets;
-use crate::sys::{clone, fds, path, privilege};
+use crate::sys::{clone, fds, path, privilege, sched};
 
 impl<'plan> Child<'plan> {
     pub(super) fn process_step(&mut self, step: &'plan Step) -> Done {
         match step {
             Step::Rlimit { resource, soft, hard } => {
                 privilege::set_limit(*resource, *soft, *hard).map_err(Failure::of("prlimit"))
+            }
+            Step::Scheduler(scheduler) => {
+                sched::set_scheduler(scheduler).map_err(Failure::of("sched_setattr"))
+            }
+            Step::IoPriority { class, level } => {
+                sched::set_io_priority(*class, *level).map_err(Failure::of("ioprio_set"))
+            }
+            Step::Affinity(processors) => set_affinity(processors.as_deref()),
+            Step::MemoryPolicy { mode, flags, nodes } => {
+                sched::set_memory_policy(mode | flags, nodes).map_err(Failure::of("set_mempolicy"))
+            }
+            Step::Personality(domain) => {
+                sched::set_personality(*domain).map_err(Failure::of("personality"))
             }
             Step::Chdir(path) => change_directory(path),
             Step::DropBounding(bits) => drop_bounding(*bits),
@@ -63,6 +76,20 @@ fn write_file(path: &CStr, bytes: &[u8]) -> Done {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let file = open(path, flags, Mode::empty()).map_err(Failure::of("open"))?;
     nix::unistd::write(file, bytes).map(drop).map_err(Failure::of("write"))
+}
+
+fn set_affinity(processors: Option<&[u64]>) -> Done {
+    match processors {
+        Some(processors) => {
+            sched::set_affinity(processors).map_err(Failure::of("sched_setaffinity"))
+        }
+        None => {
+            // The kernel takes off what the machine or the cgroup does not have. Where a sandbox
+            // refuses the call, the processors stay as they came.
+            let _ = sched::set_affinity(&[u64::MAX; 1024]);
+            Ok(())
+        }
+    }
 }
 
 fn change_directory(directory: &CStr) -> Done {

@@ -22,7 +22,7 @@ use crate::init::{self, Inherited, Message};
 use crate::plan::step::{HookPoint, Step, Wait};
 use crate::plan::{IdMaps, Plan};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
-use crate::sys::{pidfd, privilege, socket};
+use crate::sys::{pidfd, privilege, sched, socket};
 
 /// What a child is launched with.
 #[derive(Debug)]
@@ -138,6 +138,14 @@ impl<'a> Launch<'a, '_> {
             let namespace = open(path.as_c_str(), flags, Mode::empty())
                 .map_err(|errno| failed("open", errno))?;
             pidfd::setns(namespace, libc::CLONE_NEWPID).map_err(|errno| failed("setns", errno))?;
+        }
+        if let Some(processors) = &self.plan.born.affinity {
+            sched::set_affinity(processors).map_err(|errno| {
+                let shown = format!("to {}", crate::plan::shown_list(processors));
+                Error::call("sched_setaffinity", shown, errno)
+                    .asked_by("$.process.execCPUAffinity.initial")
+                    .hint(hints::NO_SUCH_PROCESSOR)
+            })?;
         }
         if let Some(offsets) = &self.plan.born.time_offsets {
             let time = nix::sched::CloneFlags::from_bits_retain(0x80);

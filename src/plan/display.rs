@@ -252,7 +252,7 @@ impl Step {
                 f.write_str("exec")?;
                 argv.as_slice().iter().try_for_each(|arg| write!(f, " {}", Quoted(arg)))
             }
-            _ => f.write_str("unnamed step"),
+            other => super::scheduling::fmt(other, f),
         }
     }
 }

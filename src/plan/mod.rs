@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod options;
 mod process;
+mod scheduling;
 pub mod step;
 
 use std::ffi::CString;
@@ -26,6 +27,7 @@ pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
 pub use namespaces::{Born, IdMaps};
+pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
@@ -101,6 +103,7 @@ impl Plan {
         }
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
+        let affinity = compiler.exec_affinity(process)?;
         let chroot = !compiler.has(Namespace::Mount);
         if chroot {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
@@ -118,9 +121,10 @@ impl Plan {
         if chroot {
             compiler.push(Step::Chroot, "$.root.path");
         }
-        compiler.process(process)?;
+        compiler.process(spec, process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
-        Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+        let born = Born { affinity, ..Born::default() };
+        Ok(Plan { born, cgroup, hooks, steps, warnings })
     }
 
     /// A step as an error names it.
@@ -218,7 +222,8 @@ impl<'a> Compiler<'a> {
         self.enter_rootfs(spec)?;
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
-        self.process(process)?;
+        self.all_processors();
+        self.process(spec, process)?;
         Ok(born)
     }
 
@@ -321,6 +326,9 @@ impl fmt::Display for Plan {
         if let Some(offsets) = &self.born.time_offsets {
             writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
         }
+        if let Some(processors) = &self.born.affinity {
+            writeln!(f, "parent: run on processors {}", shown_list(processors))?;
+        }
         if self.born.namespaces != 0 {
             writeln!(f, "parent: clone with new {}", display::namespaces(self.born.namespaces))?;
         }
@@ -343,9 +351,7 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
         ("seccomp", linux.seccomp().is_some()),
         ("mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
-        ("personality", linux.personality().is_some()),
         ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("memoryPolicy", linux.memory_policy().is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => {

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::str::FromStr;
 
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process, Spec};
 
 use super::step::{HookPoint, Step};
 use super::{Compiler, c_path, c_string, unsupported};
@@ -37,7 +37,7 @@ impl Compiler<'_> {
     }
 
     /// From the limits to exec, in the order in which each step still has the privilege it needs.
-    pub(super) fn process(&mut self, process: &Process) -> Result<()> {
+    pub(super) fn process(&mut self, spec: &Spec, process: &Process) -> Result<()> {
         refuse_unsupported(process)?;
         // Before the limits, of which one may leave no descriptor to open the folder with.
         let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
@@ -50,6 +50,8 @@ impl Compiler<'_> {
             };
             self.push(step, format!("$.process.rlimits[{index}]"));
         }
+        self.scheduling(process);
+        self.execution_domain(spec)?;
         self.identity(process)?;
         if process.no_new_privileges() == Some(true) {
             self.push(Step::NoNewPrivileges, "$.process.noNewPrivileges");
@@ -194,9 +196,6 @@ fn refuse_unsupported(process: &Process) -> Result<()> {
     let given = [
         ("apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|p| !p.is_empty())),
         ("selinuxLabel", process.selinux_label().as_ref().is_some_and(|l| !l.is_empty())),
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => {

@@ -11,6 +11,7 @@ use crate::sys::clone::Strings;
 use crate::sys::mount::MountAttr;
 use crate::sys::privilege::CapabilitySets;
 use crate::sys::pty::Size;
+use crate::sys::sched::Scheduler;
 
 /// One step, and the line of the config that asked for it.
 #[derive(Debug)]
@@ -169,6 +170,16 @@ pub enum Step {
     RootAttributes(MountAttr),
     /// prlimit(2).
     Rlimit { resource: i32, soft: u64, hard: u64 },
+    /// sched_setattr(2).
+    Scheduler(Scheduler),
+    /// ioprio_set(2).
+    IoPriority { class: u16, level: u16 },
+    /// sched_setaffinity(2): processors as bits; none for all that the cgroup has.
+    Affinity(Option<Vec<u64>>),
+    /// set_mempolicy(2): nodes as bits.
+    MemoryPolicy { mode: i32, flags: i32, nodes: Vec<u64> },
+    /// personality(2).
+    Personality(u32),
     /// Before the user changes, for the directory may be closed to it; never through a magic link
     /// (CVE-2024-21626).
     Chdir(CString),
