@@ -6,11 +6,12 @@
 
 mod channel;
 mod copy_up;
+mod home;
 mod mounts;
 mod process;
 mod terminal;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -90,6 +91,8 @@ struct Child<'plan> {
     root: Option<OwnedFd>,
     masks: mounts::Masks,
     program: Option<&'plan CStr>,
+    /// `HOME=…`, where the config leaves it out.
+    home: Option<CString>,
     /// The container's state as hooks read it.
     state: Vec<u8>,
 }
@@ -113,6 +116,7 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         root: None,
         masks: mounts::Masks::default(),
         program: None,
+        home: None,
         state: Vec::new(),
     };
     // ps(1) on the host shows what this process is until the container's program takes its place.

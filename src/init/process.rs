@@ -8,8 +8,9 @@ use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::AccessFlags;
 
-use super::{Child, Done, Failure, set_user};
+use super::{Child, Done, Failure, home, set_user};
 use crate::plan::step::Step;
+use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
 use crate::sys::{clone, fds, path, privilege, sched};
 
@@ -50,8 +51,16 @@ impl<'plan> Child<'plan> {
             Step::CloseDescriptors { keep } => {
                 fds::close_on_exec_from(3 + keep).map_err(Failure::of("close_range"))
             }
+            Step::Home { uid } => {
+                self.home = Some(home::variable(*uid));
+                Ok(())
+            }
             Step::Exec { argv, envp } => {
                 let program = self.program.unwrap_or(c"");
+                let with_home = self.home.take().map(|home| {
+                    Strings::new(envp.as_slice().iter().cloned().chain([home]).collect())
+                });
+                let envp = with_home.as_ref().unwrap_or(envp);
                 // Rust ignores SIGPIPE, and whoever called may ignore or block more; a program
                 // starts with none of it (signal(7): ignored signals stay so over an exec).
                 privilege::reset_signals().map_err(Failure::of("sigprocmask"))?;

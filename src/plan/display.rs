@@ -239,6 +239,7 @@ impl Step {
                 write!(f, "; inheritable {}", capabilities(sets.inheritable))?;
                 write!(f, "; ambient {}", capabilities(*ambient))
             }
+            Step::Home { uid } => write!(f, "look up HOME of user {uid} in \"/etc/passwd\""),
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
             Step::Umask(mask) => write!(f, "set umask {mask:04o}"),
             Step::FindProgram { name, .. } => write!(f, "find program {}", Quoted(name)),

@@ -53,6 +53,9 @@ impl Compiler<'_> {
         self.scheduling(process);
         self.execution_domain(spec)?;
         self.identity(process)?;
+        if lacks_home(process) {
+            self.push(Step::Home { uid: process.user().uid() }, "$.process.env");
+        }
         if process.no_new_privileges() == Some(true) {
             self.push(Step::NoNewPrivileges, "$.process.noNewPrivileges");
         }
@@ -139,7 +142,11 @@ impl Compiler<'_> {
             self.push(Step::Hooks(HookPoint::StartContainer), "$.hooks.startContainer");
         }
         let argv = strings(args, "$.process.args")?;
-        let envp = strings(env, "$.process.env")?;
+        let mut envp = strings(env, "$.process.env")?;
+        if lacks_home(process) {
+            envp.retain(|variable| !variable.to_bytes().starts_with(b"HOME="));
+        }
+        let (argv, envp) = (Strings::new(argv), Strings::new(envp));
         self.push(Step::Exec { argv, envp }, "$.process.args");
         Ok(())
     }
@@ -169,13 +176,19 @@ fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
         .collect()
 }
 
-fn strings(strings: &[String], at: &str) -> Result<Strings> {
-    let owned = strings
+/// An empty one counts as none, as with runc; the last one counts.
+fn lacks_home(process: &Process) -> bool {
+    let variables = process.env().iter().flatten();
+    let home = variables.rev().find_map(|variable| variable.strip_prefix("HOME="));
+    home.is_none_or(str::is_empty)
+}
+
+fn strings(strings: &[String], at: &str) -> Result<Vec<CString>> {
+    strings
         .iter()
         .enumerate()
         .map(|(index, string)| c_string(string, || format!("{at}[{index}]")))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Strings::new(owned))
+        .collect()
 }
 
 fn dimension(value: u64, name: &str) -> Result<u16> {

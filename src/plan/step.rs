@@ -189,6 +189,9 @@ pub enum Step {
     User { uid: u32, gid: u32, groups: Option<Vec<u32>> },
     /// capset(2), then the ambient set.
     Capabilities { sets: CapabilitySets, ambient: u64 },
+    /// Set HOME to what the container's /etc/passwd says of the user, read with the rights of the
+    /// program: what the image has there may be anything.
+    Home { uid: u32 },
     /// No exec gains privileges.
     NoNewPrivileges,
     /// The permission bits that new files do not get.
