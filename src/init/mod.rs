@@ -164,6 +164,7 @@ impl<'plan> Child<'plan> {
             }
             Step::LoopbackUp => crate::sys::net::loopback_up().map_err(Failure::of("ioctl")),
             Step::Sysctl { path, value } => process::write_sysctl(path, value),
+            Step::ExecLabel { module, label } => process::write_exec_label(*module, label),
             Step::Unshare { namespaces } => {
                 nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(*namespaces))
                     .map_err(Failure::of("unshare"))
@@ -181,6 +182,8 @@ impl<'plan> Child<'plan> {
             | Step::Device(_)
             | Step::Link { .. }
             | Step::MakeDir(_)
+            | Step::Relabel { .. }
+            | Step::LabelMasks(_)
             | Step::Mask(_)
             | Step::ReadOnly(_)
             | Step::Pivot

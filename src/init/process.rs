@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::AccessFlags;
 
 use super::{Child, Done, Failure, home, set_user};
-use crate::plan::step::Step;
+use crate::plan::step::{SecurityModule, Step};
 use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
 use crate::sys::{clone, fds, path, privilege, sched};
@@ -81,9 +82,34 @@ pub(super) fn write_sysctl(name: &CStr, value: &CStr) -> Done {
     write_file(&path, value.to_bytes())
 }
 
+/// The thread's own file; each module takes other words.
+pub(super) fn write_exec_label(module: SecurityModule, label: &CStr) -> Done {
+    let (own, command) = match module {
+        SecurityModule::AppArmor => {
+            (c"/proc/thread-self/attr/apparmor/exec", [b"exec ", label.to_bytes()].concat())
+        }
+        SecurityModule::SeLinux => (c"/proc/thread-self/attr/exec", label.to_bytes().to_owned()),
+    };
+    match write_file(own, &command) {
+        // Linux before 5.8 has no files of AppArmor's own.
+        Err(Failure { call: "open", errno: Errno::ENOENT, .. })
+            if module == SecurityModule::AppArmor =>
+        {
+            write_file(c"/proc/thread-self/attr/exec", &command)
+        }
+        written => written,
+    }
+}
+
+/// A file of the host's /proc, and of nothing that was mounted in its place.
 fn write_file(path: &CStr, bytes: &[u8]) -> Done {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let file = open(path, flags, Mode::empty()).map_err(Failure::of("open"))?;
+    let found = fstatfs(&file).map_err(Failure::of("fstatfs"))?;
+    if found.filesystem_type() != PROC_SUPER_MAGIC {
+        let detail = "what is mounted on the host's /proc is not procfs".to_owned();
+        return Err(Failure { call: "fstatfs", errno: Errno::EXDEV, detail });
+    }
     nix::unistd::write(file, bytes).map(drop).map_err(Failure::of("write"))
 }
 

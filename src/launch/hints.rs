@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::plan::step::Step;
+use crate::plan::step::{SecurityModule, Step};
 
 pub(super) const NO_SUCH_PROCESSOR: &str =
     "at least one of the processors must be online, and in the cpuset of the cgroup";
@@ -56,6 +56,15 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "IOPRIO_CLASS_RT needs CAP_SYS_ADMIN or CAP_SYS_NICE outside of any user namespace"
         }
         (Step::Affinity(_), Errno::EINVAL) => NO_SUCH_PROCESSOR,
+        (Step::ExecLabel { module: SecurityModule::AppArmor, .. }, Errno::ENOENT) => {
+            "no such profile is loaded: apparmor_parser(8) loads one"
+        }
+        (Step::ExecLabel { module: SecurityModule::SeLinux, .. }, Errno::EINVAL) => {
+            "the policy that is loaded does not know that label"
+        }
+        (Step::ExecLabel { .. }, Errno::EACCES | Errno::EPERM) => {
+            "what confines this process itself does not let it change to that"
+        }
         (Step::OomScoreAdj(_), Errno::EACCES) => {
             "lowering it needs CAP_SYS_RESOURCE: ask for at least the present value"
         }

@@ -3,7 +3,9 @@
 use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
 
-use super::step::{BindMount, DeviceNode, FilesystemMount, HookPoint, StartSignal, Step};
+use super::step::{
+    BindMount, DeviceNode, FilesystemMount, HookPoint, SecurityModule, StartSignal, Step,
+};
 use crate::sys::mount::{MountAttr, attr};
 
 /// A C string as it would be quoted in a shell transcript.
@@ -175,6 +177,16 @@ impl Display for Step {
             Step::Sysctl { path, value } => {
                 write!(f, "write {} to {}", Quoted(value), Quoted(path))
             }
+            Step::ExecLabel { module: SecurityModule::AppArmor, label } => {
+                write!(f, "confine the program by AppArmor profile {}", Quoted(label))
+            }
+            Step::ExecLabel { module: SecurityModule::SeLinux, label } => {
+                write!(f, "confine the program by SELinux label {}", Quoted(label))
+            }
+            Step::Relabel { target, label } => {
+                write!(f, "label {} {}", Quoted(target), Quoted(label))
+            }
+            Step::LabelMasks(label) => write!(f, "label masked folders {}", Quoted(label)),
             Step::DetachPropagation => f.write_str("keep mounts from the host (rslave)"),
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),

@@ -9,6 +9,7 @@ mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod labels;
 mod mounts;
 mod namespaces;
 mod options;
@@ -26,6 +27,7 @@ use oci_spec::runtime::{Process, Spec};
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
+pub use labels::SecurityModules;
 pub use namespaces::{Born, IdMaps};
 pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
@@ -104,6 +106,7 @@ impl Plan {
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
         let affinity = compiler.exec_affinity(process)?;
+        compiler.exec_labels(process)?;
         let chroot = !compiler.has(Namespace::Mount);
         if chroot {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
@@ -206,6 +209,7 @@ impl<'a> Compiler<'a> {
             self.devices(spec)?;
             let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
             self.push(Step::MakeDir(cwd), "$.process.cwd");
+            self.mount_label(spec)?;
             self.hidden_paths(spec)?;
         } else {
             self.refuse_mounts(spec)?;
@@ -219,6 +223,7 @@ impl<'a> Compiler<'a> {
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;
+        self.exec_labels(process)?;
         self.enter_rootfs(spec)?;
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
@@ -294,8 +299,10 @@ impl<'a> Compiler<'a> {
     fn refuse_mounts(&self, spec: &Spec) -> Result<()> {
         let linux = spec.linux().as_ref();
         let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
         let needs = [
             ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
+            ("$.linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
             ("$.root.readonly", read_only == Some(true)),
             ("$.linux.maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()).is_some()),
             ("$.linux.readonlyPaths", linux.and_then(|l| l.readonly_paths().as_ref()).is_some()),
@@ -349,7 +356,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let given = [
         ("seccomp", linux.seccomp().is_some()),
-        ("mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
         ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
     ];

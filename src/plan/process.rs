@@ -7,7 +7,7 @@ use std::str::FromStr;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process, Spec};
 
 use super::step::{HookPoint, Step};
-use super::{Compiler, c_path, c_string, unsupported};
+use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Result};
 use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
@@ -38,7 +38,6 @@ impl Compiler<'_> {
 
     /// From the limits to exec, in the order in which each step still has the privilege it needs.
     pub(super) fn process(&mut self, spec: &Spec, process: &Process) -> Result<()> {
-        refuse_unsupported(process)?;
         // Before the limits, of which one may leave no descriptor to open the folder with.
         let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
         self.push(Step::Chdir(cwd), "$.process.cwd");
@@ -202,20 +201,6 @@ fn dimension(value: u64, name: &str) -> Result<u16> {
 fn bit(capability: oci_spec::runtime::Capability) -> u64 {
     let name = format!("CAP_{capability}");
     caps::Capability::from_str(&name).map_or(0, |capability| capability.bitmask())
-}
-
-fn refuse_unsupported(process: &Process) -> Result<()> {
-    let section = "config.md#linux-process";
-    let given = [
-        ("apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|p| !p.is_empty())),
-        ("selinuxLabel", process.selinux_label().as_ref().is_some_and(|l| !l.is_empty())),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => {
-            Err(unsupported(&format!("$.process.{name}"), section, "this property is"))
-        }
-        None => Ok(()),
-    }
 }
 
 fn rlimit_number(kind: PosixRlimitType) -> i32 {

@@ -128,6 +128,9 @@ pub enum Step {
     /// Written through the host's /proc: its answers are those of the writer's namespaces, and no
     /// rootfs can have put another file there (CVE-2025-52881).
     Sysctl { path: CString, value: CString },
+    /// What confines this process from its next execve(2) on. Written through the host's /proc:
+    /// a file that a container put there would take it and do nothing (CVE-2019-16884).
+    ExecLabel { module: SecurityModule, label: CString },
     /// No mount made here reaches the host.
     DetachPropagation,
     /// Bind the rootfs onto itself: pivot_root(2) wants a mount point.
@@ -146,6 +149,10 @@ pub enum Step {
     Link { target: CString, path: CString },
     /// A folder, unless it is there.
     MakeDir(CString),
+    /// Label the root of what is mounted there, for a file system that takes no such option.
+    Relabel { target: CString, label: CString },
+    /// The label of the folder that masks others.
+    LabelMasks(CString),
     /// Wait until the parent has made the cgroup and set its limits, then move into it. The child
     /// does this itself: for a process of one thread that writes
     /// `0`, the kernel need not stop all forks of the host, which costs it milliseconds.
@@ -204,6 +211,25 @@ pub enum Step {
     AwaitStart(StartSignal),
     /// execve(2) of what was found.
     Exec { argv: Strings, envp: Strings },
+}
+
+/// A security module of the kernel (LSM) that can be told what to make of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityModule {
+    /// By the name of a profile.
+    AppArmor,
+    /// By a label.
+    SeLinux,
+}
+
+impl SecurityModule {
+    /// As it calls itself.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SecurityModule::AppArmor => "AppArmor",
+            SecurityModule::SeLinux => "SELinux",
+        }
+    }
 }
 
 /// A kind of namespace (namespaces(7)).
