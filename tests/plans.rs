@@ -30,6 +30,8 @@ struct Case {
     /// Security modules that the host has enabled.
     #[serde(default)]
     modules: Vec<String>,
+    /// Where resctrl is mounted on the host.
+    resctrl: Option<PathBuf>,
     /// The plan is refused with these words.
     refused: Option<String>,
 }
@@ -54,7 +56,13 @@ fn facts(case: &Case) -> Facts {
     let capabilities = if rootless { 0 } else { (1 << 41) - 1 };
     let has = |module: &str| case.modules.iter().any(|enabled| enabled == module);
     let modules = SecurityModules { apparmor: has("apparmor"), selinux: has("selinux") };
-    Facts { hierarchies: hierarchies(host), rootless, capabilities, modules }
+    Facts {
+        hierarchies: hierarchies(host),
+        rootless,
+        capabilities,
+        modules,
+        resctrl: case.resctrl.clone(),
+    }
 }
 
 fn base(name: &str, unified_cgroups: bool) -> Value {

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::launch::{Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
+use crate::resctrl::Resctrl;
 use crate::state::{Root, Status, pidfd_of};
 use crate::sys::clone::SingleThreaded;
 
@@ -70,7 +71,9 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     if let Some(announce) = execution.announce {
         announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
     }
-    match child.attend(&mut Visit(&held.state.cgroup)).and_then(|()| child.go(&[])) {
+    let (cgroup, resctrl) = (&held.state.cgroup, held.state.resctrl.as_ref());
+    let mut visit = Visit { cgroup, resctrl, pid: child.pid.as_raw() };
+    match child.attend(&mut visit).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
             child.kill();
@@ -86,11 +89,16 @@ fn ended(id: &str, error: &Error) -> Error {
 }
 
 /// The cgroup is there, and an exec has no hooks.
-struct Visit<'a>(&'a Cgroup);
+struct Visit<'a> {
+    cgroup: &'a Cgroup,
+    resctrl: Option<&'a Resctrl>,
+    pid: i32,
+}
 
 impl Duties for Visit<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
-        self.0.entrances(!born_inside)
+        self.resctrl.map_or(Ok(()), |resctrl| resctrl.join(self.pid))?;
+        self.cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {

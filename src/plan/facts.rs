@@ -1,5 +1,7 @@
 //! What this host is. Probed once, by the one impure function of the plan's side.
 
+use std::path::{Path, PathBuf};
+
 use nix::sys::statfs::{FsType, statfs};
 
 use super::SecurityModules;
@@ -18,6 +20,8 @@ pub struct Facts {
     pub capabilities: u64,
     /// What it can confine programs by.
     pub modules: SecurityModules,
+    /// Where resctrl is mounted.
+    pub resctrl: Option<PathBuf>,
 }
 
 impl Facts {
@@ -39,6 +43,7 @@ impl Facts {
             rootless: !nix::unistd::geteuid().is_root(),
             capabilities: own.permitted & bounding,
             modules: SecurityModules { apparmor: has_apparmor(), selinux: has_selinux() },
+            resctrl: crate::resctrl::mount_point(),
         })
     }
 }
@@ -47,7 +52,7 @@ impl Facts {
 fn has_apparmor() -> bool {
     let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
     enabled.is_ok_and(|word| word.starts_with(b"Y"))
-        && std::path::Path::new("/sys/kernel/security/apparmor").exists()
+        && Path::new("/sys/kernel/security/apparmor").exists()
 }
 
 /// Its file system is mounted only where a policy can be loaded.

@@ -34,6 +34,7 @@ use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Error, Result};
+use crate::resctrl::{self, ResctrlPlan};
 
 /// What a plan depends on besides the config and the host.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ pub struct Plan {
     pub born: Born,
     /// Where the container goes and what limits it there.
     pub cgroup: CgroupPlan,
+    /// Its shares of cache and memory bandwidth.
+    pub resctrl: Option<ResctrlPlan>,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
     /// What the child does.
@@ -80,11 +83,13 @@ impl Plan {
             true,
             facts.rootless,
         )?;
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let resctrl = resctrl::plan(rdt, facts.resctrl.as_deref(), &situation.id)?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
         let Compiler { cgroup, hooks, steps, mut warnings, .. } = compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, resctrl, hooks, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -127,7 +132,7 @@ impl Plan {
         compiler.process(spec, process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
         let born = Born { affinity, ..Born::default() };
-        Ok(Plan { born, cgroup, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, resctrl: None, hooks, steps, warnings })
     }
 
     /// A step as an error names it.
@@ -324,7 +329,8 @@ impl fmt::Display for Plan {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
-        for line in self.cgroup.lines() {
+        let resctrl = self.resctrl.iter().flat_map(ResctrlPlan::lines);
+        for line in self.cgroup.lines().into_iter().chain(resctrl) {
             writeln!(f, "parent: {line}")?;
         }
         if let Some(path) = &self.born.join_pid {
@@ -356,7 +362,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let given = [
         ("seccomp", linux.seccomp().is_some()),
-        ("intelRdt", linux.intel_rdt().is_some()),
         ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
     ];
     match given.into_iter().find(|(_, given)| *given) {
