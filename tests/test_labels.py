@@ -72,6 +72,15 @@ def test_exec_with_a_profile(
         assert done.returncode != 0
         assert "$.process.apparmorProfile" in done.stderr
         assert "AppArmor is not enabled on this host" in done.stderr
+        done = cli("exec", "--apparmor", "box", box, "true", check=False)
+        assert '$.process.apparmorProfile = "box"' in done.stderr
+
+
+@pytest.mark.skipif(SELINUX.exists(), reason="this host has SELinux enabled")
+def test_exec_with_a_label(bundle: BundleFactory, root: Path, box: str, cli: CommandLine) -> None:
+    with Container.run(box, bundle(args=["sleep", "1000"]), root=root):
+        done = cli("exec", "--process-label", LABEL, box, "true", check=False)
+        assert f'$.process.selinuxLabel = "{LABEL}"' in done.stderr
 
 
 def test_mount_label_without_a_mount_namespace(bundle: BundleFactory) -> None:

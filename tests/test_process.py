@@ -76,6 +76,24 @@ def test_exec_env(running: Container) -> None:
     assert said == env
 
 
+def test_programs_are_found_along_the_own_path(bundle: BundleFactory, root: Path, box: str) -> None:
+    made = bundle(lambda spec: spec.process.update(env=["PATH=/nowhere:/own"]), own_rootfs=True)
+    for folder, said in [("own", "own"), ("other", "other")]:
+        program = made.rootfs / folder / "tool"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\necho {said}\n")
+        program.chmod(0o755)
+    done = rsc.run(made, ["tool"], capture_output=True, text=True, root=root, timeout=60)
+    assert done.stdout == "own\n"
+    # A further process may have another, and the last one counts.
+    spec = made.spec
+    spec.process.args = ["/bin/sleep", "1000"]
+    spec.save(made.path / "config.json")
+    with Container.run(box, made, root=root) as container:
+        assert output(container, ["tool"]) == "own\n"
+        assert output(container, ["tool"], env={"PATH": "/other:/own"}) == "other\n"
+
+
 @pytest.mark.parametrize("name", ["", "A=B"])
 def test_exec_env_names(running: Container, name: str) -> None:
     with pytest.raises(ValueError, match="which is no name of a variable"):

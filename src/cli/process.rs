@@ -156,8 +156,16 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     }
     if !asked.additional_gids.is_empty() {
         let mut user = process.user().clone();
-        user.set_additional_gids(Some(asked.additional_gids.clone()));
+        let mut groups = user.additional_gids().clone().unwrap_or_default();
+        groups.extend(&asked.additional_gids);
+        user.set_additional_gids(Some(groups));
         process.set_user(user);
+    }
+    if asked.apparmor.is_some() {
+        process.set_apparmor_profile(asked.apparmor.clone());
+    }
+    if asked.process_label.is_some() {
+        process.set_selinux_label(asked.process_label.clone());
     }
     Ok(process)
 }
