@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod launch;
 pub mod plan;
 pub mod process;
+pub mod resctrl;
 pub mod spec;
 pub mod state;
 pub mod sys;

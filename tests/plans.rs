@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rscontainer::cgroup::Hierarchies;
 use rscontainer::plan::step::StartSignal;
-use rscontainer::plan::{Facts, Plan, Situation};
+use rscontainer::plan::{Facts, Plan, SecurityModules, Situation};
 use rscontainer::spec::{self, Host};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -27,6 +27,11 @@ struct Case {
     /// The program waits for `start`.
     #[serde(default)]
     created: bool,
+    /// Security modules that the host has enabled.
+    #[serde(default)]
+    modules: Vec<String>,
+    /// Where resctrl is mounted on the host.
+    resctrl: Option<PathBuf>,
     /// The plan is refused with these words.
     refused: Option<String>,
 }
@@ -45,11 +50,19 @@ fn hierarchies(host: &str) -> Hierarchies {
 }
 
 /// `root@…` has all capabilities, `user@…` is an ordinary user.
-fn facts(host: &str) -> Facts {
-    let (who, host) = host.split_once('@').unwrap();
+fn facts(case: &Case) -> Facts {
+    let (who, host) = case.host.split_once('@').unwrap();
     let rootless = who == "user";
     let capabilities = if rootless { 0 } else { (1 << 41) - 1 };
-    Facts { hierarchies: hierarchies(host), rootless, capabilities }
+    let has = |module: &str| case.modules.iter().any(|enabled| enabled == module);
+    let modules = SecurityModules { apparmor: has("apparmor"), selinux: has("selinux") };
+    Facts {
+        hierarchies: hierarchies(host),
+        rootless,
+        capabilities,
+        modules,
+        resctrl: case.resctrl.clone(),
+    }
 }
 
 fn base(name: &str, unified_cgroups: bool) -> Value {
@@ -91,7 +104,7 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 fn compiled(case: Case) -> String {
-    let facts = facts(&case.host);
+    let facts = facts(&case);
     let mut config = base(&case.base, facts.hierarchies.v1().next().is_none());
     if !case.change.is_null() {
         merge(&mut config, case.change);

@@ -28,6 +28,9 @@ FORBIDDEN = [
     ("spec", "plan"),
     ("cgroup", "container"),
     ("cgroup", "launch"),
+    ("resctrl", "container"),
+    ("resctrl", "launch"),
+    ("resctrl", "plan"),
     ("state", "container"),
     ("state", "launch"),
 ]

@@ -232,6 +232,42 @@ def test_exec_of_a_process_file(cli: CommandLine, running: str, tmp_path: Path) 
     assert str(file) in done.stderr
 
 
+def test_process_file_is_read_as_a_config_is(
+    cli: CommandLine, running: str, tmp_path: Path
+) -> None:
+    process = {
+        "cwd": "/",
+        "args": ["grep", "-E", "CapEff|NoNewPrivs|open files", "/proc/self/status"],
+        "oomScoreAdj": None,
+        "unknown": [1],
+        "capabilities": {"bounding": ["CAP_KILL", "CAP_NOVEL"]},
+    }
+    file = tmp_path / "process.json"
+    file.write_text(json.dumps(process))
+    done = cli("exec", "--process", file, running)
+    assert done.stdout.split() == ["CapEff:", "0" * 16, "NoNewPrivs:", "1"]
+    assert "CAP_NOVEL" in done.stderr
+    # What it does not say is as in the container's own.
+    del process["capabilities"]
+    file.write_text(json.dumps(process))
+    own = cli("exec", running, *process["args"]).stdout
+    assert "0" * 16 not in own
+    assert cli("exec", "--process", file, running).stdout == own
+    for wrong, path in [
+        ({**process, "cwd": "x"}, "$.process.cwd"),
+        ({**process, "args": [1]}, "$.process.args[0]"),
+        ([], "$.process"),
+        (None, "$.process"),
+    ]:
+        file.write_text(json.dumps(wrong))
+        done = cli("exec", "--process", file, running, check=False)
+        assert f"{path}" in done.stderr
+        assert f"(in {file})" in done.stderr
+    file.write_text(json.dumps(process) + ', "root": {}')
+    done = cli("exec", "--process", file, running, check=False)
+    assert "$.process: is not JSON: trailing characters" in done.stderr
+
+
 def test_detached_exec(cli: CommandLine, running: str, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     cli("exec", "--detach", "--pid-file", file, running, "sleep", "2000", **QUIET)

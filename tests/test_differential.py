@@ -119,7 +119,7 @@ def rich(spec: rsc.Spec) -> None:
 
 # Runtime, section, what the line is about, why the two differ. Every other difference is a fault.
 REASONS = [
-    (".*", "env", r"HOME=", "the others look HOME up in the container's /etc/passwd"),
+    ("crun", "env", r"HOME=", "crun sets none for a user whom /etc/passwd does not list"),
     (".*", "mounts", r"/proc/\S+ /null ", "a mask is the host's null device, not the rootfs's"),
     (
         ".*",

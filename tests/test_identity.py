@@ -11,7 +11,7 @@ import pytest
 import rscontainer as rsc
 
 if TYPE_CHECKING:
-    from conftest import BundleFactory, Change, Shell
+    from conftest import BundleFactory, Change, CommandLine, Shell
 
 pytestmark = pytest.mark.requires_root
 
@@ -204,6 +204,20 @@ def test_oom_score(sh: Shell, score: int, user_namespace: bool) -> None:
             spec.linux.uidMappings = spec.linux.gidMappings = mapping
 
     assert sh("cat /proc/self/oom_score_adj", change) == f"{score}\n"
+
+
+def test_another_user_keeps_further_groups_and_umask(
+    bundle: BundleFactory, root: Path, box: str, cli: CommandLine
+) -> None:
+    """As with runc."""
+    user = {"uid": 1, "gid": 2, "additionalGids": [5, 6], "umask": 0o27}
+    made = bundle(setting(user=user), args=["sleep", "60"])
+    script = ["sh", "-c", "id -u; id -g; id -G; umask"]
+    with rsc.Container.run(box, made, root=root, stdin=rsc.DEVNULL) as container:
+        with container.exec(script, user=33, stdout=rsc.PIPE, text=True) as process:
+            assert process.stdout.read() == "33\n2\n2 5 6\n0027\n"
+        shown = cli("exec", "-u", "33:44", "-g", "7", box, *script).stdout
+        assert shown == "33\n44\n44 5 6 7\n0027\n"
 
 
 def test_exec_has_an_identity_of_its_own(bundle: BundleFactory, root: Path, box: str) -> None:

@@ -503,4 +503,6 @@ def test_the_working_directory_is_made(sh: Shell, bundle: BundleFactory) -> None
         spec.process.cwd = "/made/for/it"
 
     made = bundle(change, own_rootfs=True)
-    assert sh("pwd", bundle=made) == "/made/for/it\n"
+    assert sh("pwd; stat -c '%a %u:%g' .", bundle=made).split() == ["/made/for/it", "755", "0:0"]
+    # The container's root owns it, whoever works there.
+    assert (made.rootfs / "made").stat().st_uid == 0

@@ -71,9 +71,27 @@ def test_exec_env(running: Container) -> None:
     env = {"PATH": "/bin", "A": "1", "B": "two words", "C": "x=y", "EMPTY": "", "U": "ä"}
     lines = output(running, ["/bin/env"], env=env, encoding="utf-8").splitlines()
     said = dict(line.split("=", 1) for line in lines)
-    # Set from /etc/passwd where it is not given, as runc does.
-    said.pop("HOME", None)
+    # Set where it is not given, as runc does.
+    assert said.pop("HOME") == "/root"
     assert said == env
+
+
+def test_programs_are_found_along_the_own_path(bundle: BundleFactory, root: Path, box: str) -> None:
+    made = bundle(lambda spec: spec.process.update(env=["PATH=/nowhere:/own"]), own_rootfs=True)
+    for folder, said in [("own", "own"), ("other", "other")]:
+        program = made.rootfs / folder / "tool"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\necho {said}\n")
+        program.chmod(0o755)
+    done = rsc.run(made, ["tool"], capture_output=True, text=True, root=root, timeout=60)
+    assert done.stdout == "own\n"
+    # A further process may have another, and the last one counts.
+    spec = made.spec
+    spec.process.args = ["/bin/sleep", "1000"]
+    spec.save(made.path / "config.json")
+    with Container.run(box, made, root=root) as container:
+        assert output(container, ["tool"]) == "own\n"
+        assert output(container, ["tool"], env={"PATH": "/other:/own"}) == "other\n"
 
 
 @pytest.mark.parametrize("name", ["", "A=B"])

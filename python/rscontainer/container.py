@@ -235,8 +235,9 @@ class Container:
         """Run a further program in it, and return when it runs.
 
         ``env`` is the whole environment, by default that of the config; ``cwd`` likewise;
-        ``user`` is a number or ``"uid:gid"``. Streams as in :meth:`create`. The process is killed
-        when this Python ends, unless ``detach``.
+        ``user`` is a number or ``"uid:gid"``, and what it does not say of the config's user stays:
+        its group, further groups, umask. Streams as in :meth:`create`. The process is killed when
+        this Python ends, unless ``detach``.
 
         Raises ``StateError`` unless it is running or created, ``SystemCallError`` if the program
         cannot be executed.

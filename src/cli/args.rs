@@ -200,6 +200,12 @@ pub(super) struct Exec {
     /// Let no exec gain privileges
     #[arg(long)]
     pub(super) no_new_privs: bool,
+    /// AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    pub(super) apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long, value_name = "LABEL")]
+    pub(super) process_label: Option<String>,
     /// The container
     #[arg(value_name = "CONTAINER")]
     pub(super) id: String,

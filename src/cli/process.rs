@@ -137,13 +137,12 @@ pub(super) fn exec(root: &Root, asked: Exec, stage: Stage) -> Result<u8> {
 fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     if let Some(file) = &asked.process {
         let text = std::fs::read(file).map_err(|error| Error::io("read", file, &error))?;
-        let mut process: Process = serde_json::from_slice(&text).map_err(|error| {
-            Error::new(Kind::Spec, format!("the process in {file:?} is not valid: {error}"))
-        })?;
+        let (mut process, warnings) =
+            crate::spec::check_process(&text).map_err(|error| error.in_file(file))?;
+        warnings.iter().for_each(|warning| crate::warn(&warning.to_string()));
         if asked.tty {
             process.set_terminal(Some(true));
         }
-        crate::spec::validate_process(&process)?;
         return Ok(process);
     }
     if asked.command.is_empty() {
@@ -170,8 +169,16 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     }
     if !asked.additional_gids.is_empty() {
         let mut user = process.user().clone();
-        user.set_additional_gids(Some(asked.additional_gids.clone()));
+        let mut groups = user.additional_gids().clone().unwrap_or_default();
+        groups.extend(&asked.additional_gids);
+        user.set_additional_gids(Some(groups));
         process.set_user(user);
+    }
+    if asked.apparmor.is_some() {
+        process.set_apparmor_profile(asked.apparmor.clone());
+    }
+    if asked.process_label.is_some() {
+        process.set_selinux_label(asked.process_label.clone());
     }
     Ok(process)
 }

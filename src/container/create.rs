@@ -16,6 +16,7 @@ use crate::interrupt::{Interrupt, never};
 use crate::launch::{Announce, Child, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
+use crate::resctrl::{Resctrl, ResctrlPlan};
 use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::socket;
 
@@ -99,9 +100,10 @@ impl<'a> Making<'a> {
         };
         // What exists from here on is on record first: whoever finds the record after this process
         // was killed can take it all away.
-        let state = self.state.insert(new_state(&creation, self.plan));
+        let state = self.state.insert(new_state(&creation, self.plan)?);
         folder.record(state)?;
         state.cgroup = Cgroup::default();
+        let resctrl = state.resctrl.take();
         state.cgroup = self.plan.cgroup.begin()?;
         let plan = self.plan;
         let launch = Launch {
@@ -124,7 +126,7 @@ impl<'a> Making<'a> {
         })?;
         folder.record_init(state.init)?;
         made.map_err(|error| child.last_words().unwrap_or(error))?;
-        child.attend(&mut Parent { plan: self.plan, state })?;
+        child.attend(&mut Parent { plan: self.plan, state, resctrl })?;
         folder.publish_start_socket()?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
@@ -144,6 +146,7 @@ impl<'a> Making<'a> {
         // The error that led here is the one to report.
         if let Some(mut state) = self.state.take() {
             let _ = std::mem::take(&mut state.cgroup).take_back();
+            let _ = state.resctrl.take().map(|resctrl| resctrl.delete());
             // Other hooks may have run, and these undo what they did (runtime.md#lifecycle: after
             // a failed hook the lifecycle goes on at step 12).
             if had_child {
@@ -171,10 +174,15 @@ pub(super) fn poststart(state: &State, interrupt: Interrupt<'_>) -> Result<()> {
 struct Parent<'a> {
     plan: &'a Plan,
     state: &'a mut State,
+    /// As it is on record, and not made yet.
+    resctrl: Option<Resctrl>,
 }
 
 impl Duties for Parent<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
+        if let (Some(plan), Some(intended)) = (&self.plan.resctrl, self.resctrl.take()) {
+            self.state.resctrl = Some(plan.make(intended, self.state.init.pid)?);
+        }
         self.state.cgroup.entrances(!born_inside)
     }
 
@@ -192,9 +200,9 @@ fn listen(folder: &Folder) -> Result<OwnedFd> {
         .map_err(|errno| Error::path_call("bind", folder.path().join(NEW_START_SOCKET), errno))
 }
 
-fn new_state(creation: &Creation<'_>, plan: &Plan) -> State {
+fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
     let spec = &creation.config.spec;
-    State {
+    Ok(State {
         oci_version: spec.version().clone(),
         id: creation.id.to_owned(),
         init: ProcessId::default(),
@@ -209,9 +217,10 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> State {
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect(),
         cgroup: plan.cgroup.intended(),
+        resctrl: plan.resctrl.as_ref().map(ResctrlPlan::intended).transpose()?,
         hooks: plan.hooks.clone(),
         config: creation.config.raw.clone(),
-    }
+    })
 }
 
 fn rootfs(spec: &Spec, bundle: &Path) -> PathBuf {

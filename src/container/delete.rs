@@ -6,6 +6,7 @@ use super::Held;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::{self, Interrupt};
+use crate::resctrl::Resctrl;
 use crate::state::{Folder, Root, State, Status, pidfd_of};
 use crate::sys::pidfd;
 
@@ -67,6 +68,7 @@ fn take_away(folder: Folder, state: &State, interrupt: Interrupt<'_>) -> Result<
         state.cgroup.kill(libc::SIGKILL)?;
         state.cgroup.delete()?;
     }
+    state.resctrl.as_ref().map_or(Ok(()), Resctrl::delete)?;
     poststop(state, interrupt)?;
     folder.remove()
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::launch::{Announce, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
+use crate::resctrl::Resctrl;
 use crate::state::{Root, Status, pidfd_of};
 
 /// What is run in which container.
@@ -41,7 +42,8 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     let held = Held::peek(execution.root, execution.id)?;
     held.expect("exec in", &[Status::Running, Status::Created])?;
     let spec = crate::spec::parse(held.state.config.get().as_bytes())?;
-    let process = (execution.process)(&spec)?;
+    let mut process = (execution.process)(&spec)?;
+    crate::spec::inherit(&mut process, &spec);
     let situation = Situation {
         id: execution.id.to_owned(),
         bundle: held.state.bundle.clone(),
@@ -63,7 +65,9 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         container: Some(init),
     };
     let mut child = launch.begin()?.child(execution.announce)?;
-    match child.attend(&mut Visit(&held.state.cgroup)).and_then(|()| child.go(&[])) {
+    let (cgroup, resctrl) = (&held.state.cgroup, held.state.resctrl.as_ref());
+    let mut visit = Visit { cgroup, resctrl, pid: child.pid.as_raw() };
+    match child.attend(&mut visit).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
             child.kill();
@@ -79,11 +83,16 @@ fn ended(id: &str, error: &Error) -> Error {
 }
 
 /// The cgroup is there, and an exec has no hooks.
-struct Visit<'a>(&'a Cgroup);
+struct Visit<'a> {
+    cgroup: &'a Cgroup,
+    resctrl: Option<&'a Resctrl>,
+    pid: i32,
+}
 
 impl Duties for Visit<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
-        self.0.entrances(!born_inside)
+        self.resctrl.map_or(Ok(()), |resctrl| resctrl.join(self.pid))?;
+        self.cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {

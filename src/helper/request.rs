@@ -160,10 +160,11 @@ impl ProcessRequest {
             process.set_cwd(cwd.clone());
         }
         if let Some((uid, gid)) = self.user {
-            let mut user = oci_spec::runtime::User::default();
+            // As su(1) would not, but as runc does: the config's group unless one is named, and
+            // its further groups and umask in any case.
+            let mut user = process.user().clone();
             user.set_uid(uid);
-            // As su(1) would not, but as runc does: the config's group unless one is named.
-            user.set_gid(gid.unwrap_or(process.user().gid()));
+            user.set_gid(gid.unwrap_or(user.gid()));
             process.set_user(user);
         }
         crate::spec::validate_process(&process)?;

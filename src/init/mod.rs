@@ -7,12 +7,13 @@
 mod again;
 mod channel;
 mod copy_up;
+mod home;
 mod mounts;
 mod process;
 mod propagation;
 mod terminal;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -95,6 +96,8 @@ struct Child<'plan> {
     root: Option<OwnedFd>,
     masks: mounts::Masks,
     program: Option<&'plan CStr>,
+    /// `HOME=…`, where the config leaves it out.
+    home: Option<CString>,
     /// The container's state as hooks read it.
     state: Vec<u8>,
 }
@@ -119,6 +122,7 @@ pub fn run(plan: &Plan, inherited: Inherited) -> ! {
         root: None,
         masks: mounts::Masks::default(),
         program: None,
+        home: None,
         state: Vec::new(),
     };
     // ps(1) on the host shows what this process is until the container's program takes its place.
@@ -166,6 +170,7 @@ impl<'plan> Child<'plan> {
             }
             Step::LoopbackUp => crate::sys::net::loopback_up().map_err(Failure::of("ioctl")),
             Step::Sysctl { path, value } => process::write_sysctl(path, value),
+            Step::ExecLabel { module, label } => process::write_exec_label(*module, label),
             Step::Unshare { namespaces } => {
                 nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(*namespaces))
                     .map_err(Failure::of("unshare"))
@@ -186,6 +191,8 @@ impl<'plan> Child<'plan> {
             | Step::Device(_)
             | Step::Link { .. }
             | Step::MakeDir(_)
+            | Step::Relabel { .. }
+            | Step::LabelMasks(_)
             | Step::Mask(_)
             | Step::ReadOnly(_)
             | Step::Pivot

@@ -15,13 +15,15 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mknodat};
 use super::{Child, Done, Failure, copy_up, open_path, propagation};
 use crate::plan::step::{BindMount, DeviceNode, FilesystemMount, Step};
 use crate::sys::mount::{self, MountAttr, attr};
-use crate::sys::path;
+use crate::sys::{path, xattr};
 
 /// What covers masked paths, made on first use and cloned from there.
 #[derive(Default)]
 pub(super) struct Masks {
     empty: Option<OwnedFd>,
     null: Option<OwnedFd>,
+    /// What SELinux calls the former.
+    label: Option<CString>,
 }
 
 /// fsconfig(2) takes values of up to 255 bytes; an overlay's lowerdir may be longer.
@@ -52,6 +54,11 @@ impl Child<'_> {
             Step::MakeDir(path) => path::make_dir_in(self.root()?, path, FOLDER_MODE)
                 .map(drop)
                 .map_err(Failure::of("mkdirat")),
+            Step::Relabel { target, label } => self.relabel(target, label),
+            Step::LabelMasks(label) => {
+                self.masks.label = Some(label.clone());
+                Ok(())
+            }
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Pivot => self.pivot(),
@@ -189,20 +196,24 @@ impl Child<'_> {
     fn mask(&mut self, path: &CStr) -> Done {
         let Some(target) = self.existing(path)? else { return Ok(()) };
         let stat = fstat(&target).map_err(Failure::of("fstat"))?;
-        let (first, make): (_, fn() -> Result<OwnedFd, Failure>) =
-            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-                (&mut self.masks.empty, empty_folder)
-            } else {
-                (&mut self.masks.null, null_device)
-            };
+        let is_folder = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let Masks { empty, null, label } = &mut self.masks;
+        let first = if is_folder { empty } else { null };
         // The first is attached itself: before 6.15 a mount that is not attached cannot be cloned.
         let cover = match first {
             Some(first) => {
                 &mount::clone_tree(first.as_fd(), c"", false).map_err(Failure::of("open_tree"))?
             }
-            None => first.insert(make()?),
+            None if is_folder => first.insert(empty_folder(label.as_deref())?),
+            None => first.insert(null_device()?),
         };
         mount::attach(cover, target).map_err(Failure::of("move_mount"))
+    }
+
+    fn relabel(&self, target: &CStr, label: &CStr) -> Done {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let root = path::open_in(self.root()?, target, flags).map_err(Failure::of("openat2"))?;
+        xattr::set(root, c"security.selinux", label.to_bytes()).map_err(Failure::of("fsetxattr"))
     }
 
     fn read_only(&self, path: &CStr) -> Done {
@@ -290,7 +301,9 @@ fn mount_by_path(asked: &FilesystemMount, target: &OwnedFd) -> Done {
         data.extend_from_slice(key.to_bytes());
         if let Some(value) = value {
             data.push(b'=');
-            data.extend_from_slice(value.to_bytes());
+            // A label has commas in it, which would end the option.
+            let quote: &[u8] = if key.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
+            data.extend_from_slice(&[quote, value.to_bytes(), quote].concat());
         }
     }
     let data = path::c_string(&data).map_err(Failure::of("mount"))?;
@@ -324,11 +337,12 @@ fn is_same_device(folder: &OwnedFd, name: &CStr, asked: &DeviceNode) -> bool {
     })
 }
 
-fn empty_folder() -> Result<OwnedFd, Failure> {
+fn empty_folder(label: Option<&CStr>) -> Result<OwnedFd, Failure> {
     let context = mount::fsopen(c"tmpfs").map_err(Failure::of("fsopen"))?;
     let parameters =
         [(c"source", c"tmpfs"), (c"size", c"0"), (c"nr_inodes", c"1"), (c"mode", c"755")];
-    for (key, value) in parameters {
+    let label = label.map(|label| (c"context", label));
+    for (key, value) in parameters.into_iter().chain(label) {
         mount::fsconfig(&context, key, Some(value)).map_err(Failure::of("fsconfig"))?;
     }
     let attributes = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -6,18 +6,33 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::AccessFlags;
 
-use super::{Child, Done, Failure, set_user};
-use crate::plan::step::Step;
+use super::{Child, Done, Failure, home, set_user};
+use crate::plan::step::{SecurityModule, Step};
+use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
-use crate::sys::{clone, fds, path, privilege};
+use crate::sys::{clone, fds, path, privilege, sched};
 
 impl<'plan> Child<'plan> {
     pub(super) fn process_step(&mut self, step: &'plan Step) -> Done {
         match step {
             Step::Rlimit { resource, soft, hard } => {
                 privilege::set_limit(*resource, *soft, *hard).map_err(Failure::of("prlimit"))
+            }
+            Step::Scheduler(scheduler) => {
+                sched::set_scheduler(scheduler).map_err(Failure::of("sched_setattr"))
+            }
+            Step::IoPriority { class, level } => {
+                sched::set_io_priority(*class, *level).map_err(Failure::of("ioprio_set"))
+            }
+            Step::Affinity(processors) => set_affinity(processors.as_deref()),
+            Step::MemoryPolicy { mode, flags, nodes } => {
+                sched::set_memory_policy(mode | flags, nodes).map_err(Failure::of("set_mempolicy"))
+            }
+            Step::Personality(domain) => {
+                sched::set_personality(*domain).map_err(Failure::of("personality"))
             }
             Step::Chdir(path) => change_directory(path),
             Step::DropBounding(bits) => drop_bounding(*bits),
@@ -37,8 +52,16 @@ impl<'plan> Child<'plan> {
             Step::CloseDescriptors { keep } => {
                 fds::close_on_exec_from(3 + keep).map_err(Failure::of("close_range"))
             }
+            Step::Home { uid } => {
+                self.home = Some(home::variable(*uid));
+                Ok(())
+            }
             Step::Exec { argv, envp } => {
                 let program = self.program.unwrap_or(c"");
+                let with_home = self.home.take().map(|home| {
+                    Strings::new(envp.as_slice().iter().cloned().chain([home]).collect())
+                });
+                let envp = with_home.as_ref().unwrap_or(envp);
                 // Rust ignores SIGPIPE, and whoever called may ignore or block more; a program
                 // starts with none of it (signal(7): ignored signals stay so over an exec).
                 privilege::reset_signals().map_err(Failure::of("sigprocmask"))?;
@@ -63,10 +86,49 @@ pub(super) fn write_sysctl(name: &CStr, value: &CStr) -> Done {
     write_file(&path, value.to_bytes())
 }
 
+/// The thread's own file; each module takes other words.
+pub(super) fn write_exec_label(module: SecurityModule, label: &CStr) -> Done {
+    let (own, command) = match module {
+        SecurityModule::AppArmor => {
+            (c"/proc/thread-self/attr/apparmor/exec", [b"exec ", label.to_bytes()].concat())
+        }
+        SecurityModule::SeLinux => (c"/proc/thread-self/attr/exec", label.to_bytes().to_owned()),
+    };
+    match write_file(own, &command) {
+        // Linux before 5.8 has no files of AppArmor's own.
+        Err(Failure { call: "open", errno: Errno::ENOENT, .. })
+            if module == SecurityModule::AppArmor =>
+        {
+            write_file(c"/proc/thread-self/attr/exec", &command)
+        }
+        written => written,
+    }
+}
+
+/// A file of the host's /proc, and of nothing that was mounted in its place.
 fn write_file(path: &CStr, bytes: &[u8]) -> Done {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let file = open(path, flags, Mode::empty()).map_err(Failure::of("open"))?;
+    let found = fstatfs(&file).map_err(Failure::of("fstatfs"))?;
+    if found.filesystem_type() != PROC_SUPER_MAGIC {
+        let detail = "what is mounted on the host's /proc is not procfs".to_owned();
+        return Err(Failure { call: "fstatfs", errno: Errno::EXDEV, detail });
+    }
     nix::unistd::write(file, bytes).map(drop).map_err(Failure::of("write"))
+}
+
+fn set_affinity(processors: Option<&[u64]>) -> Done {
+    match processors {
+        Some(processors) => {
+            sched::set_affinity(processors).map_err(Failure::of("sched_setaffinity"))
+        }
+        None => {
+            // The kernel takes off what the machine or the cgroup does not have. Where a sandbox
+            // refuses the call, the processors stay as they came.
+            let _ = sched::set_affinity(&[u64::MAX; 1024]);
+            Ok(())
+        }
+    }
 }
 
 fn change_directory(directory: &CStr) -> Done {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
-use crate::sys::{pidfd, privilege};
+use crate::sys::{pidfd, privilege, sched};
 
 /// This process as the one that clones. Its child is born as its sibling: the parent of both, the
 /// launcher or the command line, waits for it.
@@ -105,6 +105,14 @@ fn prepare(plan: &Plan, container: Option<&OwnedFd>) -> Result<()> {
         let namespace =
             open(path.as_c_str(), flags, Mode::empty()).map_err(|errno| failed("open", errno))?;
         pidfd::setns(namespace, libc::CLONE_NEWPID).map_err(|errno| failed("setns", errno))?;
+    }
+    if let Some(processors) = &born.affinity {
+        sched::set_affinity(processors).map_err(|errno| {
+            let shown = format!("to {}", crate::plan::shown_list(processors));
+            Error::call("sched_setaffinity", shown, errno)
+                .asked_by("$.process.execCPUAffinity.initial")
+                .hint(hints::NO_SUCH_PROCESSOR)
+        })?;
     }
     if let Some(offsets) = &born.time_offsets {
         let time = nix::sched::CloneFlags::from_bits_retain(0x80);

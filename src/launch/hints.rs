@@ -4,11 +4,18 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::plan::step::{Namespace, Step};
+use crate::plan::step::{Namespace, SecurityModule, Step};
+
+pub(super) const NO_SUCH_PROCESSOR: &str =
+    "at least one of the processors must be online, and in the cpuset of the cgroup";
 
 /// Adds what would help against a failed step, where that is known.
 pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
     let hint = match (step, errno) {
+        (Step::MemoryPolicy { .. }, Errno::ENOSYS) => "this kernel is built without NUMA",
+        (Step::MemoryPolicy { .. }, Errno::EINVAL) => {
+            "the nodes must be online and in cpuset.mems, and the mode one of this kernel's"
+        }
         (_, Errno::ENOSYS) => "this needs linux 5.12 or newer, and no filter that hides the call",
         (Step::AttachRootfs { .. }, Errno::ENOENT) => {
             "unpack an image's file system there, or point $.root.path at one"
@@ -33,6 +40,30 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         (Step::Device(_), Errno::EPERM) => "making devices needs CAP_MKNOD",
         (Step::Rlimit { .. }, Errno::EPERM) => {
             "raising a hard limit needs CAP_SYS_RESOURCE: ask for at most the present one"
+        }
+        (Step::Scheduler(_), Errno::EPERM) => {
+            "this needs CAP_SYS_NICE, for SCHED_DEADLINE all processors, \
+             and for real-time time in the cgroup's cpu.rt_runtime_us"
+        }
+        (Step::Scheduler(_), Errno::EINVAL) => {
+            "SCHED_FIFO and SCHED_RR need a priority, SCHED_DEADLINE a runtime of at most its \
+             deadline and that of at most its period; no kernel has SCHED_ISO"
+        }
+        (Step::Scheduler(_), Errno::EBUSY) => {
+            "other deadlines leave too little of the processors' time"
+        }
+        (Step::IoPriority { .. }, Errno::EPERM) => {
+            "IOPRIO_CLASS_RT needs CAP_SYS_ADMIN or CAP_SYS_NICE outside of any user namespace"
+        }
+        (Step::Affinity(_), Errno::EINVAL) => NO_SUCH_PROCESSOR,
+        (Step::ExecLabel { module: SecurityModule::AppArmor, .. }, Errno::ENOENT) => {
+            "no such profile is loaded: apparmor_parser(8) loads one"
+        }
+        (Step::ExecLabel { module: SecurityModule::SeLinux, .. }, Errno::EINVAL) => {
+            "the policy that is loaded does not know that label"
+        }
+        (Step::ExecLabel { .. }, Errno::EACCES | Errno::EPERM) => {
+            "what confines this process itself does not let it change to that"
         }
         (Step::OomScoreAdj(_), Errno::EACCES) => {
             "lowering it needs CAP_SYS_RESOURCE: ask for at least the present value"

@@ -312,6 +312,7 @@ fn path_of(step: &Step) -> Option<String> {
         | Step::Sysctl { path, .. }
         | Step::Link { path, .. }
         | Step::MakeDir(path)
+        | Step::Relabel { target: path, .. }
         | Step::Mask(path)
         | Step::ReadOnly(path)
         | Step::Chdir(path)

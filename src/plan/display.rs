@@ -3,8 +3,44 @@
 use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
 
-use super::step::{BindMount, DeviceNode, FilesystemMount, HookPoint, StartSignal, Step};
+use super::step::{
+    BindMount, DeviceNode, FilesystemMount, HookPoint, SecurityModule, StartSignal, Step,
+};
+use super::{Plan, shown_list};
+use crate::resctrl::ResctrlPlan;
 use crate::sys::mount::{MountAttr, attr};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        let resctrl = self.resctrl.iter().flat_map(ResctrlPlan::lines);
+        for line in self.cgroup.lines().into_iter().chain(resctrl) {
+            writeln!(f, "parent: {line}")?;
+        }
+        if let Some(path) = &self.born.join_pid {
+            writeln!(f, "parent: join pid namespace {}", Quoted(path))?;
+        }
+        if let Some(offsets) = &self.born.time_offsets {
+            writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
+        }
+        if let Some(processors) = &self.born.affinity {
+            writeln!(f, "parent: run on processors {}", shown_list(processors))?;
+        }
+        if self.born.namespaces != 0 {
+            writeln!(f, "parent: clone with new {}", namespaces(self.born.namespaces))?;
+        }
+        if let Some(maps) = &self.born.id_maps {
+            writeln!(f, "parent: map uids {:?}", maps.uid.trim_end())?;
+            writeln!(f, "parent: map gids {:?}", maps.gid.trim_end())?;
+        }
+        if let Some(value) = self.born.oom_score_adj {
+            writeln!(f, "parent: set oom_score_adj to {value}")?;
+        }
+        self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
+    }
+}
 
 /// A C string as it would be quoted in a shell transcript.
 pub(crate) struct Quoted<'a>(pub(crate) &'a CStr);
@@ -182,6 +218,16 @@ impl Display for Step {
             Step::DetachMountOf { path } => {
                 write!(f, "keep mounts beside {} from the host (slave)", Quoted(path))
             }
+            Step::ExecLabel { module: SecurityModule::AppArmor, label } => {
+                write!(f, "confine the program by AppArmor profile {}", Quoted(label))
+            }
+            Step::ExecLabel { module: SecurityModule::SeLinux, label } => {
+                write!(f, "confine the program by SELinux label {}", Quoted(label))
+            }
+            Step::Relabel { target, label } => {
+                write!(f, "label {} {}", Quoted(target), Quoted(label))
+            }
+            Step::LabelMasks(label) => write!(f, "label masked folders {}", Quoted(label)),
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),
@@ -250,6 +296,7 @@ impl Step {
                 write!(f, "; inheritable {}", capabilities(sets.inheritable))?;
                 write!(f, "; ambient {}", capabilities(*ambient))
             }
+            Step::Home { uid } => write!(f, "look up HOME of user {uid} in \"/etc/passwd\""),
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
             Step::Umask(mask) => write!(f, "set umask {mask:04o}"),
             Step::FindProgram { name, .. } => write!(f, "find program {}", Quoted(name)),
@@ -263,7 +310,7 @@ impl Step {
                 f.write_str("exec")?;
                 argv.as_slice().iter().try_for_each(|arg| write!(f, " {}", Quoted(arg)))
             }
-            _ => f.write_str("unnamed step"),
+            other => super::scheduling::fmt(other, f),
         }
     }
 }

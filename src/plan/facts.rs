@@ -1,5 +1,10 @@
 //! What this host is. Probed once, by the one impure function of the plan's side.
 
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{FsType, statfs};
+
+use super::SecurityModules;
 use crate::cgroup::Hierarchies;
 use crate::error::{Error, Result};
 use crate::sys::privilege;
@@ -13,6 +18,10 @@ pub struct Facts {
     pub rootless: bool,
     /// Capabilities that this process can hand on: its permitted and bounding sets.
     pub capabilities: u64,
+    /// What it can confine programs by.
+    pub modules: SecurityModules,
+    /// Where resctrl is mounted.
+    pub resctrl: Option<PathBuf>,
 }
 
 impl Facts {
@@ -33,6 +42,21 @@ impl Facts {
             hierarchies: Hierarchies::probe()?,
             rootless: !nix::unistd::geteuid().is_root(),
             capabilities: own.permitted & bounding,
+            modules: SecurityModules { apparmor: has_apparmor(), selinux: has_selinux() },
+            resctrl: crate::resctrl::mount_point(),
         })
     }
+}
+
+/// Enabled, and not shut off from here as in a container that may not load profiles.
+fn has_apparmor() -> bool {
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+    enabled.is_ok_and(|word| word.starts_with(b"Y"))
+        && Path::new("/sys/kernel/security/apparmor").exists()
+}
+
+/// Its file system is mounted only where a policy can be loaded.
+fn has_selinux() -> bool {
+    const SELINUX_MAGIC: FsType = FsType(libc::SELINUX_MAGIC as _);
+    statfs("/sys/fs/selinux").is_ok_and(|found| found.filesystem_type() == SELINUX_MAGIC)
 }

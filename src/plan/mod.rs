@@ -9,15 +9,16 @@ mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod labels;
 mod mounts;
 mod namespaces;
 mod options;
 mod process;
 mod rootfs;
+mod scheduling;
 pub mod step;
 
 use std::ffi::CString;
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -27,11 +28,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
+pub use labels::SecurityModules;
 pub use namespaces::{Born, IdMaps};
+pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Error, Result};
+use crate::resctrl::{self, ResctrlPlan};
 
 /// What a plan depends on besides the config and the host.
 #[derive(Debug, Clone)]
@@ -56,6 +60,9 @@ pub struct Plan {
     /// Where the container goes and what limits it there.
     #[serde(skip)]
     pub cgroup: CgroupPlan,
+    /// Its shares of cache and memory bandwidth.
+    #[serde(skip)]
+    pub resctrl: Option<ResctrlPlan>,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
     /// What the child does.
@@ -82,11 +89,13 @@ impl Plan {
             true,
             facts.rootless,
         )?;
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let resctrl = resctrl::plan(rdt, facts.resctrl.as_deref(), &situation.id)?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
         let Compiler { cgroup, hooks, steps, mut warnings, .. } = compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, resctrl, hooks, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -108,6 +117,8 @@ impl Plan {
         let joined = compiler.join_container_ahead();
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
+        let affinity = compiler.exec_affinity(process)?;
+        compiler.exec_labels(process)?;
         let chroot = !compiler.has(Namespace::Mount);
         if chroot {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
@@ -125,9 +136,10 @@ impl Plan {
         if chroot {
             compiler.push(Step::Chroot, "$.root.path");
         }
-        compiler.process(process)?;
+        compiler.process(spec, process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
-        Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+        let born = Born { affinity, ..Born::default() };
+        Ok(Plan { born, cgroup, resctrl: None, hooks, steps, warnings })
     }
 
     /// Whether the child clones again, and another goes on in its place.
@@ -217,6 +229,7 @@ impl<'a> Compiler<'a> {
             self.devices(spec)?;
             let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
             self.push(Step::MakeDir(cwd), "$.process.cwd");
+            self.mount_label(spec)?;
             self.hidden_paths(spec)?;
         } else {
             self.refuse_mounts(spec)?;
@@ -230,10 +243,12 @@ impl<'a> Compiler<'a> {
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;
+        self.exec_labels(process)?;
         self.enter_rootfs(spec);
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
-        self.process(process)?;
+        self.all_processors();
+        self.process(spec, process)?;
         Ok(born)
     }
 
@@ -304,8 +319,10 @@ impl<'a> Compiler<'a> {
     fn refuse_mounts(&self, spec: &Spec) -> Result<()> {
         let linux = spec.linux().as_ref();
         let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
         let needs = [
             ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
+            ("$.linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
             ("$.root.readonly", read_only == Some(true)),
             ("$.linux.maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()).is_some()),
             ("$.linux.readonlyPaths", linux.and_then(|l| l.readonly_paths().as_ref()).is_some()),
@@ -322,45 +339,13 @@ impl<'a> Compiler<'a> {
     }
 }
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        for line in self.cgroup.lines() {
-            writeln!(f, "parent: {line}")?;
-        }
-        if let Some(path) = &self.born.join_pid {
-            writeln!(f, "parent: join pid namespace {}", display::Quoted(path))?;
-        }
-        if let Some(offsets) = &self.born.time_offsets {
-            writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
-        }
-        if self.born.namespaces != 0 {
-            writeln!(f, "parent: clone with new {}", display::namespaces(self.born.namespaces))?;
-        }
-        if let Some(maps) = &self.born.id_maps {
-            writeln!(f, "parent: map uids {:?}", maps.uid.trim_end())?;
-            writeln!(f, "parent: map gids {:?}", maps.gid.trim_end())?;
-        }
-        if let Some(value) = self.born.oom_score_adj {
-            writeln!(f, "parent: set oom_score_adj to {value}")?;
-        }
-        self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
-    }
-}
-
 /// What the specification has and this version does not: refused, for a container that silently
 /// lacks a part of its confinement is worse than none.
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let given = [
         ("seccomp", linux.seccomp().is_some()),
-        ("mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
-        ("intelRdt", linux.intel_rdt().is_some()),
-        ("personality", linux.personality().is_some()),
         ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("memoryPolicy", linux.memory_policy().is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => {

@@ -33,6 +33,9 @@ pub struct Born {
     pub id_maps: Option<IdMaps>,
     /// The child's OOM score, where it is born without the privilege to lower it.
     pub oom_score_adj: Option<i32>,
+    /// Processors that the parent runs on from the clone on, as bits; so does the child, until it
+    /// is in its cgroup.
+    pub affinity: Option<Vec<u64>>,
 }
 
 pub(super) fn kind(typ: LinuxNamespaceType) -> Namespace {

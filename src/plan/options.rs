@@ -124,6 +124,10 @@ fn merge(attributes: &mut MountAttr, set: u64, clear: u64) {
 fn parameter(option: &str) -> std::result::Result<(CString, Option<CString>), String> {
     let c_string = |text: &str| CString::new(text).map_err(|_| "a NUL byte in it".to_owned());
     Ok(match option.split_once('=') {
+        // mount(2) takes the quotes off that keep a label's commas together; fsconfig(2) does not.
+        Some((key, value)) if super::labels::is_context(key.as_bytes()) => {
+            (c_string(key)?, Some(c_string(value.trim_matches('"'))?))
+        }
         Some((key, value)) => (c_string(key)?, Some(c_string(value)?)),
         None => (c_string(option)?, None),
     })

@@ -4,10 +4,10 @@ use std::ffi::CString;
 use std::path::Path;
 use std::str::FromStr;
 
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process, Spec};
 
 use super::step::{HookPoint, Step};
-use super::{Compiler, c_path, c_string, unsupported};
+use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Result};
 use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
@@ -37,8 +37,7 @@ impl Compiler<'_> {
     }
 
     /// From the limits to exec, in the order in which each step still has the privilege it needs.
-    pub(super) fn process(&mut self, process: &Process) -> Result<()> {
-        refuse_unsupported(process)?;
+    pub(super) fn process(&mut self, spec: &Spec, process: &Process) -> Result<()> {
         // Before the limits, of which one may leave no descriptor to open the folder with.
         let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
         self.push(Step::Chdir(cwd), "$.process.cwd");
@@ -50,7 +49,12 @@ impl Compiler<'_> {
             };
             self.push(step, format!("$.process.rlimits[{index}]"));
         }
+        self.scheduling(process);
+        self.execution_domain(spec)?;
         self.identity(process)?;
+        if lacks_home(process) {
+            self.push(Step::Home { uid: process.user().uid() }, "$.process.env");
+        }
         if process.no_new_privileges() == Some(true) {
             self.push(Step::NoNewPrivileges, "$.process.noNewPrivileges");
         }
@@ -137,7 +141,11 @@ impl Compiler<'_> {
             self.push(Step::Hooks(HookPoint::StartContainer), "$.hooks.startContainer");
         }
         let argv = strings(args, "$.process.args")?;
-        let envp = strings(env, "$.process.env")?;
+        let mut envp = strings(env, "$.process.env")?;
+        if lacks_home(process) {
+            envp.retain(|variable| !variable.to_bytes().starts_with(b"HOME="));
+        }
+        let (argv, envp) = (Strings::new(argv), Strings::new(envp));
         self.push(Step::Exec { argv, envp }, "$.process.args");
         Ok(())
     }
@@ -167,13 +175,19 @@ fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
         .collect()
 }
 
-fn strings(strings: &[String], at: &str) -> Result<Strings> {
-    let owned = strings
+/// An empty one counts as none, as with runc; the last one counts.
+fn lacks_home(process: &Process) -> bool {
+    let variables = process.env().iter().flatten();
+    let home = variables.rev().find_map(|variable| variable.strip_prefix("HOME="));
+    home.is_none_or(str::is_empty)
+}
+
+fn strings(strings: &[String], at: &str) -> Result<Vec<CString>> {
+    strings
         .iter()
         .enumerate()
         .map(|(index, string)| c_string(string, || format!("{at}[{index}]")))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Strings::new(owned))
+        .collect()
 }
 
 fn dimension(value: u64, name: &str) -> Result<u16> {
@@ -187,23 +201,6 @@ fn dimension(value: u64, name: &str) -> Result<u16> {
 fn bit(capability: oci_spec::runtime::Capability) -> u64 {
     let name = format!("CAP_{capability}");
     caps::Capability::from_str(&name).map_or(0, |capability| capability.bitmask())
-}
-
-fn refuse_unsupported(process: &Process) -> Result<()> {
-    let section = "config.md#linux-process";
-    let given = [
-        ("apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|p| !p.is_empty())),
-        ("selinuxLabel", process.selinux_label().as_ref().is_some_and(|l| !l.is_empty())),
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => {
-            Err(unsupported(&format!("$.process.{name}"), section, "this property is"))
-        }
-        None => Ok(()),
-    }
 }
 
 fn rlimit_number(kind: PosixRlimitType) -> i32 {

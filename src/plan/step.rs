@@ -13,6 +13,7 @@ use crate::sys::clone::Strings;
 use crate::sys::mount::MountAttr;
 use crate::sys::privilege::CapabilitySets;
 use crate::sys::pty::Size;
+use crate::sys::sched::Scheduler;
 
 /// One step, and the line of the config that asked for it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,6 +135,9 @@ pub enum Step {
     DetachPropagation(u64),
     /// No mount made on the mount that has this path reaches the host; on others it may.
     DetachMountOf { path: CString },
+    /// What confines this process from its next execve(2) on. Written through the host's /proc:
+    /// a file that a container put there would take it and do nothing (CVE-2019-16884).
+    ExecLabel { module: SecurityModule, label: CString },
     /// Bind the rootfs onto itself: pivot_root(2) wants a mount point.
     AttachRootfs { path: CString },
     /// Open what is to be bound later, while the host's folders are open to this process.
@@ -150,6 +154,10 @@ pub enum Step {
     Link { target: CString, path: CString },
     /// A folder, unless it is there.
     MakeDir(CString),
+    /// Label the root of what is mounted there, for a file system that takes no such option.
+    Relabel { target: CString, label: CString },
+    /// The label of the folder that masks others.
+    LabelMasks(CString),
     /// Wait until the parent has made the cgroup and set its limits, then move into it. The child
     /// does this itself: for a process of one thread that writes
     /// `0`, the kernel need not stop all forks of the host, which costs it milliseconds.
@@ -179,6 +187,16 @@ pub enum Step {
     RootAttributes { attributes: MountAttr, recursive: bool },
     /// prlimit(2).
     Rlimit { resource: i32, soft: u64, hard: u64 },
+    /// sched_setattr(2).
+    Scheduler(Scheduler),
+    /// ioprio_set(2).
+    IoPriority { class: u16, level: u16 },
+    /// sched_setaffinity(2): processors as bits; none for all that the cgroup has.
+    Affinity(Option<Vec<u64>>),
+    /// set_mempolicy(2): nodes as bits.
+    MemoryPolicy { mode: i32, flags: i32, nodes: Vec<u64> },
+    /// personality(2).
+    Personality(u32),
     /// Before the user changes, for the directory may be closed to it; never through a magic link
     /// (CVE-2024-21626).
     Chdir(CString),
@@ -188,6 +206,9 @@ pub enum Step {
     User { uid: u32, gid: u32, groups: Option<Vec<u32>> },
     /// capset(2), then the ambient set.
     Capabilities { sets: CapabilitySets, ambient: u64 },
+    /// Set HOME to what the container's /etc/passwd says of the user, read with the rights of the
+    /// program: what the image has there may be anything.
+    Home { uid: u32 },
     /// No exec gains privileges.
     NoNewPrivileges,
     /// The permission bits that new files do not get.
@@ -200,6 +221,25 @@ pub enum Step {
     AwaitStart(StartSignal),
     /// execve(2) of what was found.
     Exec { argv: Strings, envp: Strings },
+}
+
+/// A security module of the kernel (LSM) that can be told what to make of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecurityModule {
+    /// By the name of a profile.
+    AppArmor,
+    /// By a label.
+    SeLinux,
+}
+
+impl SecurityModule {
+    /// As it calls itself.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SecurityModule::AppArmor => "AppArmor",
+            SecurityModule::SeLinux => "SELinux",
+        }
+    }
 }
 
 /// A kind of namespace (namespaces(7)).

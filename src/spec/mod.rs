@@ -5,6 +5,8 @@
 //! is [`default_spec`], which writes a config for the host it runs on.
 
 mod default;
+mod further;
+mod list;
 mod parse;
 mod repair;
 mod section;
@@ -19,8 +21,10 @@ use std::fmt;
 use oci_spec::runtime::Spec;
 
 pub use default::{Host, default_spec, default_spec_for};
+pub use further::{check_process, inherit};
+pub use list::parse_list;
 pub use parse::{MAX_SIZE, parse, parse_with_warnings};
-pub use validate::{sysctl_path, validate, validate_process};
+pub use validate::{MOST_NODES, MOST_PROCESSORS, sysctl_path, validate, validate_process};
 
 use crate::Result;
 

@@ -144,12 +144,16 @@ fn explained(error: &serde_path_to_error::Error<serde_json::Error>, value: &Valu
             .split('`')
             .skip(1)
             .step_by(2)
+            .map(|name| repair::FLAGS.iter().find(|(_, own)| *own == name).map_or(name, |it| it.0))
             .collect();
         let error = fault(format!("must be one of {}", names.join(", ")));
         return match suggest::nearest(written, names.iter().copied()) {
             Some(name) => error.hint(format!("did you mean {name:?}?")),
             None => error,
         };
+    }
+    if message.starts_with("Invalid execCPUAffinity") {
+        return fault("must be a list of numbers and ranges, such as 0-3,7".to_owned());
     }
     match message.split_once(", expected ") {
         Some((_, expected)) => fault(format!("must be {}", in_json(expected))),

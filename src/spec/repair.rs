@@ -57,9 +57,10 @@ fn repair_process(process: &mut Map<String, Value>, warnings: &mut Vec<Warning>)
     if let Some(Value::Array(flags)) =
         object(process, "scheduler").and_then(|scheduler| scheduler.get_mut("flags"))
     {
-        for flag in flags.iter_mut().filter(|flag| *flag == "SCHED_FLAG_DL_OVERRUN") {
-            // The crate's derived spelling is not the specification's.
-            *flag = Value::from("SCHED_FLAG_D_L_OVERRUN");
+        for flag in flags {
+            if let Some((_, own)) = FLAGS.iter().find(|(name, _)| flag == name) {
+                *flag = Value::from(*own);
+            }
         }
     }
     if let Some(affinity) = object(process, "execCPUAffinity") {
@@ -67,6 +68,12 @@ fn repair_process(process: &mut Map<String, Value>, warnings: &mut Vec<Warning>)
     }
     Ok(())
 }
+
+/// The specification's spelling, and the crate's.
+pub(super) const FLAGS: [(&str, &str); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
 
 fn drop_unknown_capabilities(
     set: &str,

@@ -209,7 +209,7 @@ fn takes_what_only_the_types_refuse() {
         ("/process/user", json!(null)),
         (
             "/process/scheduler",
-            json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_DL_OVERRUN"]}),
+            json!({"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"]}),
         ),
         ("/process/execCPUAffinity", json!({"initial": "", "final": "0-3"})),
         ("/linux/resources/devices/0/type", json!("")),

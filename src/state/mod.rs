@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::cgroup::Cgroup;
 use crate::plan::HookPrograms;
+use crate::resctrl::Resctrl;
 
 pub use folder::{Folder, NEW_START_SOCKET, START_SOCKET};
 pub use process::{ProcessId, pidfd_of, status_of_zombie};
@@ -74,6 +75,9 @@ pub struct State {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// Where it is in the host's hierarchies.
     pub cgroup: Cgroup,
+    /// Where it is in resctrl, and what of that is removed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<Resctrl>,
     /// For poststart and poststop.
     pub hooks: HookPrograms,
     /// The config that it was created from; exec starts from its process.

@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     Linux, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, MemoryPolicyModeType as Mode,
 };
 
-use super::{Warnings, absolute, fault, missing, no_nul};
+use super::{MOST_NODES, Warnings, absolute, fault, list, missing, no_nul};
 use crate::Result;
 
 pub(super) fn validate(linux: &Linux, warnings: &mut Warnings) -> Result<()> {
@@ -146,9 +146,6 @@ fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
         {
             Err(fault(path, nodes, format!("must not be empty with the mode {}", policy.mode())))
         }
-        _ if !super::resources::is_list(nodes) => {
-            Err(fault(path, nodes, "must be a list of numbers and ranges, such as 0-3,7"))
-        }
-        _ => Ok(()),
+        _ => list(path, nodes, MOST_NODES),
     }
 }

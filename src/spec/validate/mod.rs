@@ -21,7 +21,7 @@ use serde::Serialize;
 
 pub use sysctl::sysctl_path;
 
-use super::{Warning, parse, section};
+use super::{Warning, parse, parse_list, section};
 use crate::{Error, Result};
 
 /// Checks every rule for Linux that can be checked without the host.
@@ -107,6 +107,15 @@ fn absolute(path: impl Display, value: &Path) -> Result<()> {
         return Err(fault(path, value, "must be an absolute path"));
     }
     no_nul(path, &value.to_string_lossy())
+}
+
+/// More than any kernel is built for: `NR_CPUS`, `MAX_NUMNODES`.
+pub const MOST_PROCESSORS: u32 = (1 << 16) - 1;
+/// As [`MOST_PROCESSORS`], of memory nodes.
+pub const MOST_NODES: u32 = (1 << 10) - 1;
+
+fn list(path: impl Display, text: &str, most: u32) -> Result<()> {
+    parse_list(text, most).map(drop).map_err(|what| fault(path, text, format!("must {what}")))
 }
 
 fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {

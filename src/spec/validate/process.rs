@@ -4,7 +4,7 @@ use oci_spec::runtime::{
     Capabilities, LinuxCapabilities, LinuxSchedulerPolicy, Process, Scheduler, Spec, User,
 };
 
-use super::{Warnings, absolute, fault, missing, no_nul, no_nul_each};
+use super::{MOST_PROCESSORS, Warnings, absolute, fault, list, missing, no_nul, no_nul_each};
 use crate::Result;
 
 pub(super) fn validate(spec: &Spec, warnings: &mut Warnings) -> Result<()> {
@@ -146,6 +146,13 @@ fn priorities(process: &Process) -> Result<()> {
     {
         let path = "$.process.ioPriority.priority";
         return Err(fault(path, priority, "must be between 0 (highest) and 7 (lowest)"));
+    }
+    if let Some(affinity) = process.exec_cpu_affinity() {
+        let lists = [("initial", affinity.initial()), ("final", affinity.cpu_affinity_final())];
+        for (name, processors) in lists {
+            let path = format_args!("$.process.execCPUAffinity.{name}");
+            list(path, processors.as_deref().unwrap_or_default(), MOST_PROCESSORS)?;
+        }
     }
     process.scheduler().as_ref().map_or(Ok(()), scheduler)
 }
