@@ -171,6 +171,7 @@ impl<'plan> Child<'plan> {
             Step::DetachPropagation
             | Step::AttachRootfs { .. }
             | Step::OpenSource { .. }
+            | Step::AwaitSources { .. }
             | Step::Mount(_)
             | Step::Bind(_)
             | Step::Remount { .. }
@@ -210,11 +211,7 @@ impl<'plan> Child<'plan> {
 
     fn join_cgroup(&mut self) -> Done {
         // With the word come files of the cgroup that move whoever writes `0` there.
-        let entrances = match channel::receive_entrances(self.channel.as_fd()) {
-            Ok(Some(entrances)) => entrances,
-            Ok(None) => clone::exit_now(1),
-            Err(errno) => return Err(Failure::new("recvmsg", errno)),
-        };
+        let entrances = self.hear_descriptors()?;
         entrances.into_iter().try_for_each(|entrance| {
             nix::unistd::write(entrance, b"0").map(drop).map_err(Failure::of("write"))
         })
@@ -224,6 +221,15 @@ impl<'plan> Child<'plan> {
     fn hear(&self) -> Result<Vec<u8>, Failure> {
         match channel::receive_text(self.channel.as_fd()) {
             Ok(Some(text)) => Ok(text),
+            Ok(None) => clone::exit_now(1),
+            Err(errno) => Err(Failure::new("recvmsg", errno)),
+        }
+    }
+
+    /// Waits for the parent, who has something to hand over.
+    fn hear_descriptors(&self) -> Result<Vec<OwnedFd>, Failure> {
+        match channel::receive_descriptors(self.channel.as_fd()) {
+            Ok(Some(descriptors)) => Ok(descriptors),
             Ok(None) => clone::exit_now(1),
             Err(errno) => Err(Failure::new("recvmsg", errno)),
         }

@@ -39,6 +39,7 @@ impl Child<'_> {
                 self.sources.push(Some(tree.map_err(Failure::of("open_tree"))?));
                 Ok(())
             }
+            Step::AwaitSources { count } => self.await_sources(*count),
             Step::Mount(mount) => self.mount(mount),
             Step::Bind(bind) => self.bind(bind),
             Step::Remount { target, attributes, recursive } => {
@@ -58,6 +59,15 @@ impl Child<'_> {
             Step::RootAttributes(attributes) => set_attributes(&open_path(c"/")?, attributes, None),
             _ => Err(Failure::new("step", Errno::ENOSYS)),
         }
+    }
+
+    fn await_sources(&mut self, count: usize) -> Done {
+        // One message does not carry any number of them.
+        while self.sources.len() < count {
+            let sources = self.hear_descriptors()?;
+            self.sources.extend(sources.into_iter().map(Some));
+        }
+        Ok(())
     }
 
     fn attach_rootfs(&mut self, rootfs: &CStr) -> Done {

@@ -5,6 +5,7 @@
 //! matters. The plan tells both sides what those are.
 
 mod hints;
+mod id_mapped;
 mod network;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -56,6 +57,7 @@ pub struct Child<'a> {
     /// The caller's end of its terminal.
     pub terminal: Option<OwnedFd>,
     channel: OwnedFd,
+    proof: SingleThreaded,
     /// Whether it is in the unified hierarchy's cgroup by birth.
     born_inside: bool,
 }
@@ -114,7 +116,8 @@ impl<'a> Launch<'a, '_> {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
                 open_to_user(false)?;
                 let plan = self.plan;
-                Ok(Child { plan, pid, pidfd, terminal: None, channel: ours, born_inside })
+                let (channel, proof) = (ours, self.proof);
+                Ok(Child { plan, pid, pidfd, terminal: None, channel, proof, born_inside })
             }
             Err(errno) => Err(hints::clone_failed(self.plan, errno)),
         }
@@ -193,9 +196,12 @@ impl Child<'_> {
     /// What does not wait for the child to ask.
     fn provide(&self, duties: &mut impl Duties) -> Result<()> {
         if let Some(maps) = &self.plan.born.id_maps {
-            self.write_id_maps(maps)?;
+            write_id_maps(self.pid, maps, "$.linux")?;
             self.write_oom_score_adj()?;
             self.answer(b"maps")?;
+        }
+        if !self.plan.mapped.is_empty() {
+            self.send_sources()?;
         }
         if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
             let entrances = duties.cgroup(self.born_inside)?;
@@ -261,21 +267,29 @@ impl Child<'_> {
             .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
     }
 
-    fn write_id_maps(&self, maps: &IdMaps) -> Result<()> {
-        let write = |file: &str, map: &str, at: &str| {
-            let path = format!("/proc/{}/{file}", self.pid);
-            std::fs::write(&path, map).map_err(|error| {
-                Error::io("write", &path, &error)
-                    .context(format_args!("map ids {:?}", map.trim_end()))
-                    .asked_by(at)
-            })
-        };
-        write("uid_map", &maps.uid, "$.linux.uidMappings")?;
-        if maps.by_user {
-            write("setgroups", "deny", "$.linux.gidMappings")?;
-        }
-        write("gid_map", &maps.gid, "$.linux.gidMappings")
+    fn send_sources(&self) -> Result<()> {
+        let sources = id_mapped::open(self)?;
+        let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
+        fds.chunks(socket::MOST_FDS)
+            .try_for_each(|fds| self.sent(socket::send(&self.channel, b"sources", fds)))
     }
+}
+
+/// Writes the id maps of the user namespace that the process `pid` is the first in.
+fn write_id_maps(pid: Pid, maps: &IdMaps, asked_by: &str) -> Result<()> {
+    let write = |file: &str, map: &str, property: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::write(&path, map).map_err(|error| {
+            Error::io("write", &path, &error)
+                .context(format_args!("map ids {:?}", map.trim_end()))
+                .asked_by(format!("{asked_by}.{property}"))
+        })
+    };
+    write("uid_map", &maps.uid, "uidMappings")?;
+    if maps.by_user {
+        write("setgroups", "deny", "gidMappings")?;
+    }
+    write("gid_map", &maps.gid, "gidMappings")
 }
 
 /// Waits until the program runs: the child's end of the channel closes on exec.

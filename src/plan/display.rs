@@ -177,6 +177,7 @@ impl Display for Step {
             }
             Step::DetachPropagation => f.write_str("keep mounts from the host (rslave)"),
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
+            Step::AwaitSources { count } => write!(f, "await {count} id-mapped sources"),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),
             Step::Bind(bind) => bind.fmt(f),

@@ -9,6 +9,7 @@ mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod id_mapped;
 mod mounts;
 mod namespaces;
 mod options;
@@ -25,6 +26,7 @@ use oci_spec::runtime::{Process, Spec};
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
+pub use id_mapped::{MappedTree, MountIds};
 pub use namespaces::{Born, IdMaps};
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
@@ -51,6 +53,8 @@ pub struct Plan {
     pub born: Born,
     /// Where the container goes and what limits it there.
     pub cgroup: CgroupPlan,
+    /// What the parent opens for the child, with other ids.
+    pub mapped: Vec<MappedTree>,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
     /// What the child does.
@@ -78,9 +82,9 @@ impl Plan {
         )?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
-        let Compiler { cgroup, hooks, steps, mut warnings, .. } = compiler;
+        let Compiler { cgroup, mapped, hooks, steps, mut warnings, .. } = compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, mapped, hooks, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -120,7 +124,7 @@ impl Plan {
         }
         compiler.process(process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
-        Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+        Ok(Plan { born: Born::default(), cgroup, mapped: Vec::new(), hooks, steps, warnings })
     }
 
     /// A step as an error names it.
@@ -134,6 +138,7 @@ pub(crate) struct Compiler<'a> {
     facts: &'a Facts,
     situation: &'a Situation,
     cgroup: CgroupPlan,
+    mapped: Vec<MappedTree>,
     hooks: HookPrograms,
     steps: Vec<Planned>,
     warnings: Vec<String>,
@@ -156,6 +161,7 @@ impl<'a> Compiler<'a> {
             facts,
             situation,
             cgroup,
+            mapped: Vec::new(),
             hooks,
             steps: Vec::with_capacity(96),
             warnings: Vec::new(),
@@ -330,6 +336,9 @@ impl fmt::Display for Plan {
         }
         if let Some(value) = self.born.oom_score_adj {
             writeln!(f, "parent: set oom_score_adj to {value}")?;
+        }
+        for tree in &self.mapped {
+            writeln!(f, "parent: {tree}")?;
         }
         self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
     }

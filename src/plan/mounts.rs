@@ -42,13 +42,6 @@ impl Compiler<'_> {
     }
 
     fn mount(&mut self, mount: &Mount, json_path: &str) -> Result<()> {
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(unsupported(
-                &format!("{json_path}.uidMappings"),
-                "config.md#posix-platform-mounts",
-                "id-mapped mounts are",
-            ));
-        }
         let no_options = Vec::new();
         let given = mount.options().as_ref().unwrap_or(&no_options);
         let options = Options::parse(given, json_path)?;
@@ -267,29 +260,6 @@ impl Compiler<'_> {
             let at = format!("$.linux.maskedPaths[{index}]");
             let path = c_string(path, || at.clone())?;
             self.push(Step::Mask(path), at);
-        }
-        Ok(())
-    }
-
-    /// In a user namespace, takes what is to be bound in hand before this process is a stranger to
-    /// the host's folders.
-    pub(super) fn open_sources(&mut self, spec: &Spec) -> Result<()> {
-        if !self.has(Namespace::User) {
-            return Ok(());
-        }
-        for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-            let json_path = format!("$.mounts[{index}]");
-            let options =
-                Options::parse(mount.options().as_deref().unwrap_or_default(), &json_path)?;
-            let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
-            let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
-                continue;
-            };
-            let path = self.situation.bundle.join(source);
-            let path = c_path(&path, || format!("{json_path}.source"))?;
-            let with_submounts = options.bind.unwrap_or(true);
-            self.push(Step::OpenSource { path, with_submounts }, json_path.clone());
-            self.sources.push(json_path);
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ pub(super) struct Options {
     pub(super) bind: Option<bool>,
     pub(super) remount: bool,
     pub(super) copy_up: bool,
+    /// `idmap` or `ridmap`; the latter maps the ids of the mounts below too.
+    pub(super) id_mapped: Option<bool>,
     /// Attributes of the one mount.
     pub(super) attributes: MountAttr,
     /// Attributes of the mount and all below it.
@@ -69,9 +71,8 @@ impl Options {
             "nomand" => self.superblock.retain(|flag| *flag != "mand"),
             // The mount attributes have no bit for these, and mount(2) ignores them for new mounts.
             "silent" | "loud" | "iversion" | "noiversion" | "acl" | "noacl" => {}
-            "idmap" | "ridmap" => {
-                return Err("id-mapped mounts are not supported yet".to_owned());
-            }
+            "idmap" => self.id_mapped = Some(false),
+            "ridmap" => self.id_mapped = Some(true),
             _ if option.starts_with("x-") => {}
             _ => self.data.push(parameter(option)?),
         }

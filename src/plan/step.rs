@@ -133,6 +133,8 @@ pub enum Step {
     AttachRootfs { path: CString },
     /// Open what is to be bound later, while the host's folders are open to this process.
     OpenSource { path: CString, with_submounts: bool },
+    /// Take from the parent what is to be bound with other ids.
+    AwaitSources { count: usize },
     /// Mount a new file system.
     Mount(FilesystemMount),
     /// Show a part of the host.
@@ -253,6 +255,8 @@ impl Namespace {
 pub enum Wait {
     /// For the id maps.
     IdMaps,
+    /// For the sources of id-mapped mounts.
+    Sources,
     /// For the cgroup.
     Cgroup,
     /// For hooks.
@@ -266,6 +270,7 @@ impl Step {
     pub fn wait(&self) -> Option<Wait> {
         match self {
             Step::AwaitIdMaps => Some(Wait::IdMaps),
+            Step::AwaitSources { .. } => Some(Wait::Sources),
             Step::JoinCgroup => Some(Wait::Cgroup),
             Step::Hooks(point) => Some(Wait::Hooks(*point)),
             Step::AwaitStart(signal) => Some(Wait::Start(*signal)),
