@@ -171,7 +171,7 @@ def test_what_is_made_inside_has_its_owner_outside(
     def change(spec: rsc.Spec) -> None:
         adding(mount, user_namespace=user_namespace)(spec)
         sets = ("bounding", "permitted", "effective")
-        spec.process.capabilities = dict.fromkeys(sets, ["CAP_CHOWN", "CAP_DAC_OVERRIDE"])
+        spec.process.capabilities = {key: ["CAP_CHOWN", "CAP_DAC_OVERRIDE"] for key in sets}
 
     user = 1000 if user_namespace else HOST
     script = f"""

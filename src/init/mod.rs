@@ -164,6 +164,7 @@ impl<'plan> Child<'plan> {
                 nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(*namespaces))
                     .map_err(Failure::of("unshare"))
             }
+            Step::AwaitNetDevices => self.await_parent(index),
             Step::Hooks(point) => self.hooks(index, *point),
             Step::AwaitStart(signal) => self.await_start(index, *signal),
             Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
@@ -224,6 +225,12 @@ impl<'plan> Child<'plan> {
             Ok(None) => clone::exit_now(1),
             Err(errno) => Err(Failure::new("recvmsg", errno)),
         }
+    }
+
+    /// Lets the parent do what it does in the meantime.
+    fn await_parent(&self, index: usize) -> Done {
+        channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+        self.hear().map(drop)
     }
 
     /// Waits for the parent, who has something to hand over.

@@ -11,10 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open as open_file};
-use nix::sys::stat::Mode;
+use nix::fcntl::AT_FDCWD;
 
-use super::{Child, write_id_maps};
+use super::{Child, open_namespace, write_id_maps};
 use crate::error::{Error, Result};
 use crate::plan::{IdMaps, MappedTree, MountIds};
 use crate::sys::clone::{self, CloneFlags, Cloned, SingleThreaded, clone3};
@@ -80,23 +79,12 @@ fn map_ids(tree: &OwnedFd, user: &OwnedFd, asked: &MappedTree) -> Result<()> {
 }
 
 fn user_namespace(child: &Child<'_>, asked: &MappedTree) -> Result<OwnedFd> {
-    let open = |path: &str| {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        open_file(path, flags, Mode::empty())
-            .map_err(|errno| Error::path_call("open", path, errno).asked_by(&asked.asked_by))
-    };
-    match &asked.ids {
+    let opened = match &asked.ids {
         MountIds::Own(maps) => new_user_namespace(child.proof, maps, asked),
-        MountIds::Joined(path) => open(&path.to_string_lossy()),
-        MountIds::Container => {
-            let opened = open(&format!("/proc/{}/ns/user", child.pid))?;
-            // It was the child's as long as the child is there: else the number may be another's.
-            pidfd::send_signal(&child.pidfd, 0).map_err(|errno| {
-                Error::call("pidfd_send_signal", "to the child", errno).asked_by(&asked.asked_by)
-            })?;
-            Ok(opened)
-        }
-    }
+        MountIds::Joined(path) => open_namespace(&path.to_string_lossy()),
+        MountIds::Container => child.namespace("user"),
+    };
+    opened.map_err(|error| error.asked_by(&asked.asked_by))
 }
 
 /// A user namespace of no use but for its id maps; whoever holds it open keeps it.
@@ -114,11 +102,8 @@ fn new_user_namespace(proof: SingleThreaded, maps: &IdMaps, asked: &MappedTree) 
         }
     };
     drop(theirs);
-    let path = format!("/proc/{pid}/ns/user");
-    let opened = write_id_maps(pid, maps, &asked.asked_by).and_then(|()| {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        open_file(path.as_str(), flags, Mode::empty()).map_err(|errno| failed("open", errno))
-    });
+    let opened = write_id_maps(pid, maps, &asked.asked_by)
+        .and_then(|()| open_namespace(&format!("/proc/{pid}/ns/user")));
     drop(ours);
     pidfd::reap(&process, true).map_err(|errno| failed("waitid", errno))?;
     opened

@@ -6,6 +6,7 @@
 
 mod hints;
 mod id_mapped;
+mod net_devices;
 mod network;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -184,6 +185,10 @@ impl Child<'_> {
                             let state = duties.hooks(point)?;
                             self.answer(&state)?;
                         }
+                        Some(Wait::NetDevices) => {
+                            net_devices::attach(self)?;
+                            self.answer(b"devices")?;
+                        }
                         _ => return Ok(()),
                     }
                 }
@@ -267,12 +272,26 @@ impl Child<'_> {
             .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
     }
 
+    /// A namespace of the child, by its name in /proc/PID/ns.
+    fn namespace(&self, name: &str) -> Result<OwnedFd> {
+        let opened = open_namespace(&format!("/proc/{}/ns/{name}", self.pid))?;
+        // It was the child's as long as the child is there: else the number may be another's.
+        pidfd::send_signal(&self.pidfd, 0)
+            .map_err(|errno| Error::call("pidfd_send_signal", "to the child", errno))?;
+        Ok(opened)
+    }
+
     fn send_sources(&self) -> Result<()> {
         let sources = id_mapped::open(self)?;
         let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
         fds.chunks(socket::MOST_FDS)
             .try_for_each(|fds| self.sent(socket::send(&self.channel, b"sources", fds)))
     }
+}
+
+fn open_namespace(path: &str) -> Result<OwnedFd> {
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::path_call("open", path, errno))
 }
 
 /// Writes the id maps of the user namespace that the process `pid` is the first in.

@@ -192,6 +192,7 @@ impl Display for Step {
             Step::Unshare { namespaces: flags } => {
                 write!(f, "unshare {} namespace", namespaces(*flags))
             }
+            Step::AwaitNetDevices => f.write_str("await network devices"),
             Step::Hooks(point) => write!(f, "run {point} hooks"),
             Step::Mask(path) => write!(f, "mask {}", Quoted(path)),
             Step::ReadOnly(path) => write!(f, "make {} read-only", Quoted(path)),

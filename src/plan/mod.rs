@@ -12,6 +12,7 @@ mod hooks;
 mod id_mapped;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod options;
 mod process;
 pub mod step;
@@ -28,6 +29,7 @@ pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
 pub use id_mapped::{MappedTree, MountIds};
 pub use namespaces::{Born, IdMaps};
+pub use net_devices::NetDevice;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
@@ -47,7 +49,7 @@ pub struct Situation {
 }
 
 /// An ordered list of steps, and what the parent does beside it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// What the clone makes.
     pub born: Born,
@@ -55,6 +57,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// What the parent opens for the child, with other ids.
     pub mapped: Vec<MappedTree>,
+    /// What the parent moves into the container's network.
+    pub net_devices: Vec<NetDevice>,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
     /// What the child does.
@@ -82,9 +86,9 @@ impl Plan {
         )?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
-        let Compiler { cgroup, mapped, hooks, steps, mut warnings, .. } = compiler;
+        let Compiler { cgroup, mapped, net_devices, hooks, steps, mut warnings, .. } = compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, mapped, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, mapped, net_devices, hooks, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -123,8 +127,8 @@ impl Plan {
             compiler.push(Step::Chroot, "$.root.path");
         }
         compiler.process(process)?;
-        let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
-        Ok(Plan { born: Born::default(), cgroup, mapped: Vec::new(), hooks, steps, warnings })
+        let Compiler { steps, warnings, .. } = compiler;
+        Ok(Plan { steps, warnings, ..Plan::default() })
     }
 
     /// A step as an error names it.
@@ -139,6 +143,7 @@ pub(crate) struct Compiler<'a> {
     situation: &'a Situation,
     cgroup: CgroupPlan,
     mapped: Vec<MappedTree>,
+    net_devices: Vec<NetDevice>,
     hooks: HookPrograms,
     steps: Vec<Planned>,
     warnings: Vec<String>,
@@ -162,6 +167,7 @@ impl<'a> Compiler<'a> {
             situation,
             cgroup,
             mapped: Vec::new(),
+            net_devices: Vec::new(),
             hooks,
             steps: Vec::with_capacity(96),
             warnings: Vec::new(),
@@ -217,6 +223,8 @@ impl<'a> Compiler<'a> {
             );
         }
         self.streams(process, self.has(Namespace::Mount))?;
+        // Hooks find the container's network as it is to be.
+        self.net_devices(spec)?;
         self.hooks_before_pivot();
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
@@ -340,6 +348,9 @@ impl fmt::Display for Plan {
         for tree in &self.mapped {
             writeln!(f, "parent: {tree}")?;
         }
+        for device in &self.net_devices {
+            writeln!(f, "parent: {device}")?;
+        }
         self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
     }
 }
@@ -353,7 +364,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
         ("mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
         ("personality", linux.personality().is_some()),
-        ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
         ("memoryPolicy", linux.memory_policy().is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {

@@ -153,6 +153,8 @@ pub enum Step {
     JoinCgroup,
     /// unshare(2), for what must not be new before the cgroup is joined.
     Unshare { namespaces: i32 },
+    /// Wait until the parent has moved the host's network devices in.
+    AwaitNetDevices,
     /// Let hooks run.
     Hooks(HookPoint),
     /// Hide a path; skipped where it does not exist.
@@ -259,6 +261,8 @@ pub enum Wait {
     Sources,
     /// For the cgroup.
     Cgroup,
+    /// For network devices.
+    NetDevices,
     /// For hooks.
     Hooks(HookPoint),
     /// For the word to start.
@@ -272,6 +276,7 @@ impl Step {
             Step::AwaitIdMaps => Some(Wait::IdMaps),
             Step::AwaitSources { .. } => Some(Wait::Sources),
             Step::JoinCgroup => Some(Wait::Cgroup),
+            Step::AwaitNetDevices => Some(Wait::NetDevices),
             Step::Hooks(point) => Some(Wait::Hooks(*point)),
             Step::AwaitStart(signal) => Some(Wait::Start(*signal)),
             _ => None,

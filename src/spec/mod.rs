@@ -19,6 +19,7 @@ use std::fmt;
 use oci_spec::runtime::Spec;
 
 pub use default::{Host, default_spec, default_spec_for};
+pub(crate) use parse::join;
 pub use parse::{MAX_SIZE, parse, parse_with_warnings};
 pub use validate::{sysctl_path, validate, validate_process};
 
