@@ -6,6 +6,8 @@
 
 mod channel;
 mod copy_up;
+mod devices;
+mod filesystem;
 mod mounts;
 mod process;
 mod terminal;

@@ -1,6 +1,6 @@
 //! The plan as it prints itself: one step a line, in the words of mount(8) and friends.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::{self, Display, Formatter};
 
 use super::step::{BindMount, DeviceNode, FilesystemMount, HookPoint, StartSignal, Step};
@@ -75,19 +75,23 @@ fn attribute_words(attributes: &MountAttr, recursive: Option<&MountAttr>) -> Vec
     words
 }
 
+fn parameter_words(parameters: &[(CString, Option<CString>)]) -> impl Iterator<Item = String> {
+    parameters.iter().filter_map(|(key, value)| {
+        let key = key.to_string_lossy();
+        match value {
+            Some(value) => Some(format!("{key}={}", value.to_string_lossy())),
+            // The superblock's own read-only bit repeats the mount's.
+            None if key == "ro" || key == "rw" => None,
+            None => Some(key.into_owned()),
+        }
+    })
+}
+
 impl Display for FilesystemMount {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "mount {} on {}", Quoted(&self.fstype), Quoted(&self.target))?;
         let mut words = attribute_words(&self.attributes, self.recursive.as_ref());
-        for (key, value) in &self.parameters {
-            let key = key.to_string_lossy();
-            match value {
-                Some(value) => words.push(format!("{key}={}", value.to_string_lossy())),
-                // The superblock's own read-only bit repeats the mount's.
-                None if key == "ro" || key == "rw" => {}
-                None => words.push(key.into_owned()),
-            }
-        }
+        words.extend(parameter_words(&self.parameters));
         if self.copy_up {
             words.push("tmpcopyup".to_owned());
         }
@@ -181,12 +185,16 @@ impl Display for Step {
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),
             Step::Bind(bind) => bind.fmt(f),
-            Step::Remount { target, attributes, recursive } => {
+            Step::Remount { target, parameters, attributes, recursive } => {
                 write!(f, "remount {}", Quoted(target))?;
-                options(f, &attribute_words(attributes, recursive.as_ref()))
+                let mut words = attribute_words(attributes, recursive.as_ref());
+                words.extend(parameter_words(parameters));
+                options(f, &words)
             }
             Step::Device(device) => device.fmt(f),
-            Step::Link { target, path } => write!(f, "link {} to {}", Quoted(path), Quoted(target)),
+            Step::Link { target, path, .. } => {
+                write!(f, "link {} to {}", Quoted(path), Quoted(target))
+            }
             Step::MakeDir(path) => write!(f, "make folder {} if missing", Quoted(path)),
             Step::JoinCgroup => f.write_str("await and join cgroup"),
             Step::Unshare { namespaces: flags } => {

@@ -5,6 +5,7 @@
 //! walks the steps, the parent does what it owes at their waits. Printed, it
 //! is one step a line.
 
+mod cgroup_mounts;
 mod devices;
 mod display;
 mod facts;

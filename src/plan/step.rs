@@ -40,6 +40,8 @@ pub struct FilesystemMount {
     pub recursive: Option<MountAttr>,
     /// Fill the tmpfs with what the root has at the target.
     pub copy_up: bool,
+    /// Its permission bits are those of the folder at the target, where there is one.
+    pub mode_of_target: bool,
 }
 
 /// A part of the host's tree shown inside the root.
@@ -51,6 +53,8 @@ pub struct BindMount {
     pub opened: Option<usize>,
     /// Where, inside the root.
     pub target: CString,
+    /// The source must be of a procfs: it stands for the container's own.
+    pub procfs: bool,
     /// With the mounts below it.
     pub with_submounts: bool,
     /// Attributes of the mount.
@@ -76,6 +80,8 @@ pub struct DeviceNode {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// One that is there already stays as it is.
+    pub keep: bool,
     /// Show the host's node instead of making one: mknod(2) is refused in a user namespace.
     pub bind: bool,
 }
@@ -140,11 +146,17 @@ pub enum Step {
     /// Show a part of the host.
     Bind(BindMount),
     /// Change what is mounted there.
-    Remount { target: CString, attributes: MountAttr, recursive: Option<MountAttr> },
+    Remount {
+        target: CString,
+        /// Parameters of the superblock to change: a flag, or a key and its value.
+        parameters: Vec<(CString, Option<CString>)>,
+        attributes: MountAttr,
+        recursive: Option<MountAttr>,
+    },
     /// Make a device node.
     Device(DeviceNode),
-    /// A symbolic link, unless something is there.
-    Link { target: CString, path: CString },
+    /// A symbolic link, unless something is there that it does not replace.
+    Link { target: CString, path: CString, replace: bool },
     /// A folder, unless it is there.
     MakeDir(CString),
     /// Wait until the parent has made the cgroup and set its limits, then move into it. The child
