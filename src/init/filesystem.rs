@@ -16,7 +16,7 @@ const LONGEST_PARAMETER: usize = 255;
 
 type Parameter = (CString, Option<CString>);
 
-/// What is missing here lies in the context, in the kernel's own words.
+/// The kernel's own words on what was wrong lie in the context.
 fn explained(context: &OwnedFd, call: &'static str) -> impl Fn(Errno) -> Failure {
     move |errno| Failure { call, errno, detail: mount::fs_message(context).unwrap_or_default() }
 }

@@ -18,9 +18,9 @@ use crate::sys::pidfd;
 /// Moves what the plan says; all is looked at before the first one moves.
 pub(super) fn attach(child: &Child<'_>) -> Result<()> {
     let devices = &child.plan.net_devices;
-    let namespace = child.namespace("net")?;
+    let namespace = child.namespace("net").map_err(not_entered)?;
     let mut outside = open()?;
-    let mut inside = open_in(&namespace)?;
+    let mut inside = open_in(&namespace).map_err(not_entered)?;
     let mut names = Vec::new();
     for device in devices {
         let link = outside.link(&device.name).map_err(|errno| {
@@ -52,14 +52,24 @@ fn failed(device: &NetDevice, call: &str, errno: Errno) -> Error {
     Error::call(call, format_args!("{name:?}"), errno).context(device).asked_by(&device.asked_by)
 }
 
+fn not_entered(error: Error) -> Error {
+    let error =
+        error.context("move network devices into the container").asked_by("$.linux.netDevices");
+    match error.errno() {
+        Some(Errno::EPERM | Errno::EACCES) => error.hint(NEEDS_ADMIN),
+        _ => error,
+    }
+}
+
+const NEEDS_ADMIN: &str = "moving a device needs CAP_NET_ADMIN in its own network namespace and \
+                           in the container's";
+
 fn not_moved(device: &NetDevice, errno: Errno) -> Error {
     let error = failed(device, "RTM_NEWLINK", errno);
     match errno {
         Errno::EEXIST => error.hint(TAKEN),
         Errno::EINVAL => error.hint("the loopback and some virtual devices cannot be moved"),
-        Errno::EPERM => {
-            error.hint("moving it needs CAP_NET_ADMIN in its own and in the container's namespace")
-        }
+        Errno::EPERM => error.hint(NEEDS_ADMIN),
         _ => error,
     }
 }

@@ -63,9 +63,14 @@ impl Compiler<'_> {
     pub(super) fn open_sources(&mut self, spec: &Spec) -> Result<()> {
         let mut unmapped = Vec::new();
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+            let given = mount.options().as_deref().unwrap_or_default();
+            let mapped = mount.uid_mappings().is_some()
+                || given.iter().any(|option| matches!(option.as_str(), "idmap" | "ridmap"));
+            if !mapped && !self.has(Namespace::User) {
+                continue;
+            }
             let json_path = format!("$.mounts[{index}]");
-            let options =
-                Options::parse(mount.options().as_deref().unwrap_or_default(), &json_path)?;
+            let options = Options::parse(given, &json_path)?;
             let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
             let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
                 continue;

@@ -155,7 +155,7 @@ pub enum Step {
     },
     /// Make a device node.
     Device(DeviceNode),
-    /// A symbolic link, unless something is there that it does not replace.
+    /// A symbolic link; what is there already stays, unless it is to be replaced.
     Link { target: CString, path: CString, replace: bool },
     /// A folder, unless it is there.
     MakeDir(CString),
