@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 import rscontainer as rsc
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import BundleFactory, Change, Shell
 
 pytestmark = pytest.mark.requires_root
@@ -133,6 +137,77 @@ def test_what_is_there_already_must_be_the_same(sh: Shell, bundle: BundleFactory
         sh("true", bundle=made)
     assert "the rootfs has something else there" in str(caught.value)
     assert null.read_text() == "a file"
+
+
+def test_the_mode_and_owner_of_what_is_there_already(sh: Shell, bundle: BundleFactory) -> None:
+    device = {"path": "/node", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "gid": 9}
+    pipe = {"path": "/pipe", "type": "p", "fileMode": 0o620}
+    made = bundle(asking(device, pipe), own_rootfs=True)
+    os.mknod(made.rootfs / "node", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.mkfifo(made.rootfs / "pipe", 0o666)
+    assert sh("stat -c '%n %a %u:%g' /node /pipe", bundle=made).splitlines() == [
+        "/node 640 0:9",
+        "/pipe 620 0:0",
+    ]
+
+
+def test_what_is_there_already_may_not_be_a_link(sh: Shell, bundle: BundleFactory) -> None:
+    made = bundle(asking({"path": "/node", "type": "c", "major": 1, "minor": 3}), own_rootfs=True)
+    (made.rootfs / "node").symlink_to("/dev/null")
+    with pytest.raises(rsc.SystemCallError, match=r'make device "/node".*EEXIST'):
+        sh("true", bundle=made)
+    os.remove(made.rootfs / "node")
+    os.mknod(made.rootfs / "node", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    with pytest.raises(rsc.SystemCallError, match=r'make device "/node".*EEXIST'):
+        sh("true", bundle=made)
+
+
+def test_devices_below_links_stay_in_the_rootfs(
+    sh: Shell, bundle: BundleFactory, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    null = {"path": "/link/x/null", "type": "c", "major": 1, "minor": 3}
+    made = bundle(asking(null), own_rootfs=True)
+    (made.rootfs / "link").symlink_to(outside)
+    assert sh(f"stat -c %t:%T {outside}/x/null", bundle=made) == "1:3\n"
+    assert list(outside.iterdir()) == []
+
+
+def test_ptmx_is_the_containers_own(sh: Shell, bundle: BundleFactory) -> None:
+    def without_dev(spec: rsc.Spec) -> None:
+        spec.mounts = [m for m in spec.mounts if m.destination != "/dev"]
+
+    made = bundle(without_dev, own_rootfs=True)
+    (made.rootfs / "dev").mkdir(exist_ok=True)
+    (made.rootfs / "dev" / "ptmx").write_text("a file")
+    (made.rootfs / "dev" / "stdin").write_text("a file")
+    # The second run finds the link of the first.
+    for _ in range(2):
+        assert sh("readlink /dev/ptmx; cat /dev/stdin", bundle=made) == "pts/ptmx\na file"
+
+
+def test_devices_in_a_user_namespace(sh: Shell) -> None:
+    def change(*devices: dict[str, Any]) -> Change:
+        def change(spec: rsc.Spec) -> None:
+            asking(*devices)(spec)
+            in_user_namespace(spec)
+
+        return change
+
+    pipe = {"path": "/dev/deep/pipe", "type": "p", "fileMode": 0o600, "uid": 7, "gid": 8}
+    null = {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}
+    script = "stat -c '%F %a %u:%g' /dev/deep/pipe; stat -c '%t:%T' /dev/null"
+    out = sh(script, change(pipe, null))
+    assert out.splitlines() == ["fifo 600 7:8", "1:3"]
+    wrong = {"path": "/dev/null", "type": "c", "major": 1, "minor": 5}
+    with pytest.raises(rsc.SystemCallError, match="the host has another device there") as caught:
+        sh("true", change(wrong))
+    assert "$.linux.devices[0]" in str(caught.value)
+    missing = {"path": "/dev/not/there", "type": "c", "major": 1, "minor": 5}
+    with pytest.raises(rsc.SystemCallError, match="ENOENT") as caught:
+        sh("true", change(missing))
+    assert "the host's own node of the same path" in str(caught.value)
 
 
 def test_the_hosts_dev_is_left_as_it_is(sh: Shell, tmp_path: Any) -> None:

@@ -490,10 +490,10 @@ def test_missing_bind_source(bundle: BundleFactory, root: Path, box: str) -> Non
 
 def test_mount_point_in_a_readonly_rootfs(bundle: BundleFactory, root: Path, box: str) -> None:
     # The rootfs is read-only itself where it is on a file system that is.
-    change = mounting(destination="/proc/nowhere", type="tmpfs", source="t")
+    change = mounting(destination="/sys/nowhere", type="tmpfs", source="t")
     error = failure(rsc.SystemCallError, create(bundle(change), root, box))
     assert error.asked_by == "$.mounts[7]"
-    assert "/proc/nowhere" in str(error)
+    assert "/sys/nowhere" in str(error)
 
 
 def test_unknown_sysctl(bundle: BundleFactory, root: Path, box: str) -> None:

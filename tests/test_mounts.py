@@ -106,11 +106,39 @@ OPTIONS = [
     (["noatime", "relatime"], {"relatime"}, {"noatime"}),
     (["noatime", "atime"], {"relatime"}, {"noatime"}),
     (["strictatime"], set(), {"relatime", "noatime"}),
+    # Each takes its own mode back, and no other.
+    (["strictatime", "nostrictatime"], {"relatime"}, {"noatime"}),
+    (["strictatime", "atime"], set(), {"relatime", "noatime"}),
+    (["strictatime", "norelatime"], set(), {"relatime", "noatime"}),
+    (["noatime", "norelatime"], {"noatime"}, {"relatime"}),
+    (["noatime", "nostrictatime"], {"noatime"}, {"relatime"}),
     (["nodiratime"], {"nodiratime", "relatime"}, set()),
     (["nodiratime", "diratime"], {"relatime"}, {"nodiratime"}),
     (["defaults"], {"rw", "relatime"}, {"nosuid", "nodev", "noexec"}),
     (["nosuid", "nodev", "noexec", "ro"], {"nosuid", "nodev", "noexec", "ro"}, set()),
+    # Of these nothing is to be seen.
+    (["silent", "loud", "x-of-another-tool", "x-mount.mkdir=0700"], {"rw"}, set()),
+    (["iversion", "noatime"], {"noatime"}, set()),
+    (["noiversion"], {"rw"}, set()),
 ]
+
+SUPERBLOCK = [
+    # option, what mountinfo then shows of the file system, what it does not
+    (["sync"], {"sync"}, {"dirsync"}),
+    (["async"], set(), {"sync"}),
+    (["sync", "async"], set(), {"sync"}),
+    (["async", "sync"], {"sync"}, set()),
+    (["dirsync"], {"dirsync"}, {"sync"}),
+    (["lazytime"], {"lazytime"}, set()),
+    (["lazytime", "nolazytime"], set(), {"lazytime"}),
+    (["mand"], {"mand"}, set()),
+    (["mand", "nomand"], set(), {"mand"}),
+    (["ro"], {"ro"}, {"rw"}),
+    (["iversion", "sync", "size=1m", "mode=700", "ro"], {"sync", "size=1024k", "mode=700"}, {"rw"}),
+    (["iversion", "noiversion"], {"rw"}, set()),
+]
+
+SEALED = {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "nosymfollow"}
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
@@ -131,27 +159,88 @@ def test_options(sh: Shell, tmp_path: Path, kind: str) -> None:
         assert not absent & found, options
 
 
+def test_options_of_the_file_system(sh: Shell) -> None:
+    mounts = [
+        tmpfs(*options, destination=f"/tmp/{index}")
+        for index, (options, _, _) in enumerate(SUPERBLOCK)
+    ]
+    shown = mountinfo(sh("cat /proc/self/mountinfo", adding(tmpfs(), *mounts)))
+    for index, (options, present, absent) in enumerate(SUPERBLOCK):
+        found = shown[f"/tmp/{index}"].superblock
+        assert present <= found, options
+        assert not absent & found, options
+
+
 RECURSIVE = [
-    (["rro"], {"ro"}),
-    (["rnosuid"], {"nosuid"}),
-    (["rnodev"], {"nodev"}),
-    (["rnoexec"], {"noexec"}),
-    (["rnosymfollow"], {"nosymfollow"}),
-    (["rnoatime"], {"noatime"}),
-    (["rnodiratime"], {"nodiratime"}),
-    (["rro", "rnosuid", "rnodev"], {"ro", "nosuid", "nodev"}),
+    (["rro"], {"ro"}, {"rw"}),
+    (["rnosuid"], {"nosuid"}, set()),
+    (["rnodev"], {"nodev"}, set()),
+    (["rnoexec"], {"noexec"}, set()),
+    (["rnosymfollow"], {"nosymfollow"}, set()),
+    (["rnoatime"], {"noatime"}, {"relatime"}),
+    (["rnodiratime"], {"nodiratime"}, set()),
+    (["rstrictatime"], set(), {"relatime", "noatime"}),
+    (["rnoatime", "rnostrictatime"], {"noatime"}, {"relatime"}),
+    (["rro", "rnosuid", "rnodev"], {"ro", "nosuid", "nodev"}, set()),
+]
+
+# Of mounts that have it all.
+RECURSIVELY_CLEARED = [
+    (["rrw"], SEALED - {"ro"}, {"ro"}),
+    (["rsuid"], SEALED - {"nosuid"}, {"nosuid"}),
+    (["rdev"], SEALED - {"nodev"}, {"nodev"}),
+    (["rexec"], SEALED - {"noexec"}, {"noexec"}),
+    (["rsymfollow"], SEALED - {"nosymfollow"}, {"nosymfollow"}),
+    (["rdiratime"], SEALED - {"nodiratime"}, {"nodiratime"}),
+    (["ratime"], {"ro", "relatime", "nodiratime"}, {"noatime"}),
+    (["rrelatime"], {"ro", "relatime"}, {"noatime"}),
+    (["rnorelatime"], {"ro", "relatime"}, {"noatime"}),
+    (["rnostrictatime"], {"ro", "relatime"}, {"noatime"}),
 ]
 
 
-def test_recursive_options_reach_the_mounts_below(sh: Shell, tree: Path) -> None:
+@pytest.mark.parametrize(
+    ("sealed", "cases"), [(False, RECURSIVE), (True, RECURSIVELY_CLEARED)], ids=["set", "clear"]
+)
+def test_recursive_options_reach_the_mounts_below(
+    sh: Shell, tree: Path, sealed: bool, cases: list[tuple[list[str], set[str], set[str]]]
+) -> None:
+    if sealed:
+        subprocess.run(["mount", "--bind", tree / "below", tree], check=True)
+        subprocess.run(["mkdir", "-p", tree / "below"], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tree / "below"], check=True)
+        flags = "remount,bind," + ",".join(SEALED)
+        for place in (tree / "below", tree):
+            subprocess.run(["mount", "-o", flags, place], check=True)
     mounts = [
         bind(tree, "rbind", *options, destination=f"/tmp/{index}")
-        for index, (options, _) in enumerate(RECURSIVE)
+        for index, (options, _, _) in enumerate(cases)
     ]
-    shown = mountinfo(sh("cat /proc/self/mountinfo", adding(tmpfs(), *mounts)))
-    for index, (options, present) in enumerate(RECURSIVE):
+    try:
+        shown = mountinfo(sh("cat /proc/self/mountinfo", adding(tmpfs(), *mounts)))
+    finally:
+        if sealed:
+            subprocess.run(["umount", tree / "below", tree], check=True)
+    for index, (options, present, absent) in enumerate(cases):
         for place in (f"/tmp/{index}", f"/tmp/{index}/below"):
             assert present <= shown[place].options, f"{options} on {place}"
+            assert not absent & shown[place].options, f"{options} on {place}"
+
+
+def test_every_option_of_the_specification_is_tried() -> None:
+    table = """
+        async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime
+        nodev nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid
+        nosymfollow private ratime rbind rdev rdiratime relatime remount rexec rnoatime
+        rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime
+        rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave
+        strictatime suid symfollow sync tmpcopyup unbindable idmap ridmap
+    """
+    cases = [*OPTIONS, *SUPERBLOCK, *RECURSIVE, *RECURSIVELY_CLEARED, *PROPAGATION]
+    tried = {option for case in cases for option in case[0]}
+    # Each has tests of its own.
+    apart = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"}
+    assert set(table.split()) == (tried | apart) & set(table.split())
 
 
 def test_options_do_not_reach_the_mounts_below(sh: Shell, tree: Path) -> None:
@@ -171,6 +260,8 @@ def test_bind_leaves_the_mounts_below_out(sh: Shell, tree: Path) -> None:
 
 
 PROPAGATION = [
+    (["slave"], set()),
+    (["rslave"], set()),
     (["shared"], {"shared"}),
     (["rshared"], {"shared"}),
     (["private"], set()),
@@ -362,6 +453,87 @@ def test_remount(sh: Shell, tree: Path) -> None:
     (tree / "new").touch()
 
 
+def test_remount_changes_the_file_system(sh: Shell) -> None:
+    options = ["remount", "size=2m", "sync", "nolazytime", "nosuid", "ro"]
+    remount = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": options}
+    mount = tmpfs("size=1m", "mode=711", "lazytime", "nodev")
+    shown = mountinfo(sh("cat /proc/self/mountinfo", adding(mount, remount)))["/tmp"]
+    assert shown.options >= {"ro", "nosuid", "nodev"}
+    assert shown.superblock >= {"size=2048k", "mode=711", "sync"}
+    assert "lazytime" not in shown.superblock
+
+
+def test_remount_leaves_a_superblock_that_the_host_has_too(sh: Shell, tree: Path) -> None:
+    remount = {"destination": "/tmp", "options": ["remount", "ro"]}
+    shown = mountinfo(sh("cat /proc/self/mountinfo", adding(bind(tree / "below"), remount)))
+    assert "ro" in shown["/tmp"].options
+    (tree / "below" / "new").touch()
+
+
+def test_remount_with_what_the_file_system_does_not_know(sh: Shell) -> None:
+    remount = {"destination": "/tmp", "options": ["remount", "bogus=1"]}
+    with pytest.raises(rsc.SystemCallError, match=r'remount "/tmp".*bogus') as caught:
+        sh("true", adding(tmpfs(), remount))
+    assert "$.mounts[8]" in str(caught.value)
+
+
+def test_options_that_mean_nothing_to_a_bind_mount_are_mentioned(tree: Path) -> None:
+    spec = rsc.Spec.default()
+    adding(bind(tree, "ro", "nosiud"))(spec)
+    assert '"nosiud" means nothing to a bind mount' in spec.explain()
+
+
+def test_a_tmpfs_has_the_mode_of_the_folder_that_it_covers(
+    sh: Shell, bundle: BundleFactory
+) -> None:
+    made = bundle(
+        adding(
+            tmpfs(destination="/there"),
+            tmpfs("mode=700", destination="/asked"),
+            tmpfs(destination="/missing"),
+            tmpfs("tmpcopyup", destination="/filled"),
+            tmpfs("iversion", destination="/other/way"),
+        ),
+        own_rootfs=True,
+    )
+    for name in ("there", "asked", "filled", "other/way"):
+        (made.rootfs / name).mkdir(parents=True)
+        (made.rootfs / name).chmod(0o2751)
+    script = "stat -c '%n %a' /there /asked /missing /filled /other/way"
+    assert sh(script, bundle=made).splitlines() == [
+        "/there 2751",
+        "/asked 700",
+        "/missing 1777",
+        "/filled 2751",
+        "/other/way 2751",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        (tmpfs(destination="/"), "the root itself"),
+        (bind("/tmp", destination="/tmp/.."), "the root itself"),
+        (tmpfs(destination="/proc"), "nothing but a procfs"),
+        (tmpfs(destination="proc/./sys"), "in /proc"),
+        (bind("/dev/null", destination="/proc/self/attr/exec"), "in /proc"),
+    ],
+)
+def test_root_and_proc_cannot_be_mounted_over(sh: Shell, mount: dict[str, Any], words: str) -> None:
+    with pytest.raises(rsc.SpecError, match=words) as caught:
+        sh("true", adding(mount))
+    assert r"$.mounts[7].destination" in str(caught.value)
+
+
+def test_what_is_bound_on_proc_is_a_procfs(sh: Shell, tmp_path: Path) -> None:
+    with pytest.raises(rsc.SystemCallError, match="nothing but a procfs"):
+        sh("true", adding(bind(tmp_path, destination="/proc")))
+    assert "proc" in sh("cat /proc/mounts", adding(bind("/proc", "rbind", destination="/proc")))
+    mine = tmp_path / "uptime"
+    mine.write_text("1.00 1.00\n")
+    assert sh("cat /proc/uptime", adding(bind(mine, destination="/proc/uptime"))) == "1.00 1.00\n"
+
+
 def test_overlay(sh: Shell, tmp_path: Path) -> None:
     lower, upper, work = (tmp_path / name for name in ("lower", "upper", "work"))
     for folder in (lower, upper, work):
@@ -443,6 +615,81 @@ def test_cgroup_mounts_in_a_cgroup_namespace(sh: Shell) -> None:
     assert shown
     assert {mounted.root for mounted in shown} == {"/"}
     assert {line.split(":")[2] for line in groups.split()} == {"/"}
+
+
+def without_namespace(kind: str) -> Change:
+    def change(spec: rsc.Spec) -> None:
+        spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != kind]
+
+    return change
+
+
+def test_cgroup_mounts_without_a_cgroup_namespace(sh: Shell) -> None:
+    script = "cat /proc/self/mountinfo; ls /sys/fs/cgroup/*/cgroup.procs | wc -l"
+    *mounts, count = sh(script, without_namespace("cgroup")).splitlines()
+    shown = [m for m in mountinfo("\n".join(mounts)).values() if m.fstype.startswith("cgroup")]
+    assert shown
+    assert all(mounted.root != "/" for mounted in shown)
+    assert int(count) + 1 >= len(shown)
+
+
+@pytest.mark.parametrize("kind", ["none", "cgroup"])
+def test_recursive_options_of_a_cgroup_mount(sh: Shell, kind: str) -> None:
+    def change(spec: rsc.Spec) -> None:
+        without_namespace(kind)(spec)
+        for mount in spec.mounts:
+            if mount.type == "cgroup":
+                mount.options = ["rro", "rnosuid", "rnoexec"]
+
+    shown = mountinfo(sh("cat /proc/self/mountinfo", change))
+    inside = [m for place, m in shown.items() if place.startswith("/sys/fs/cgroup")]
+    assert inside
+    assert all(mounted.options >= {"ro", "nosuid", "noexec"} for mounted in inside)
+
+
+def test_sysfs_without_a_network_namespace(sh: Shell) -> None:
+    def change(spec: rsc.Spec) -> None:
+        without_namespace("network")(spec)
+
+    # The host's root may mount the host's.
+    assert "eth0" in sh("ls /sys/class/net; echo eth0", change)
+
+    def in_user_namespace(spec: rsc.Spec) -> None:
+        change(spec)
+        spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
+        ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        spec.linux.uidMappings = spec.linux.gidMappings = ids
+
+    with pytest.raises(rsc.SystemCallError, match=r'mount "sysfs".*EPERM') as caught:
+        sh("true", in_user_namespace)
+    assert "bind the host's /sys" in str(caught.value)
+
+
+def test_mounts_in_a_user_namespace(sh: Shell, tree: Path) -> None:
+    def change(spec: rsc.Spec) -> None:
+        spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
+        ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        spec.linux.uidMappings = spec.linux.gidMappings = ids
+        spec.mounts = [
+            *spec.mounts,
+            tmpfs("size=1m"),
+            bind(tree, "rbind", "ro", destination="/tmp/x"),
+        ]
+
+    shown = mountinfo(sh("cat /proc/self/mountinfo", change))
+    kinds = {place: mounted.fstype for place, mounted in shown.items()}
+    expected = {"/proc": "proc", "/dev/mqueue": "mqueue", "/sys": "sysfs", "/tmp": "tmpfs"}
+    assert expected.items() <= kinds.items()
+    assert "ro" in shown["/tmp/x"].options
+
+    def alone(spec: rsc.Spec) -> None:
+        change(spec)
+        spec.mounts[-1].options = ["bind"]
+
+    # The kernel does not show what a mount of the host covers.
+    with pytest.raises(rsc.SystemCallError, match="EINVAL") as caught:
+        sh("true", alone)
+    assert "use rbind" in str(caught.value)
 
 
 # -- what is hidden ---------------------------------------------------------------------------

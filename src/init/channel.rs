@@ -92,8 +92,8 @@ pub fn receive_text(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-/// Receives what lets the child into its cgroup; none when the other end is closed.
-pub(super) fn receive_entrances(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<OwnedFd>>> {
+/// Receives what the parent hands over; none when the other end is closed.
+pub(super) fn receive_descriptors(socket: BorrowedFd<'_>) -> nix::Result<Option<Vec<OwnedFd>>> {
     loop {
         match socket::receive(socket, &mut [0; 64]) {
             Err(Errno::EINTR) => {}

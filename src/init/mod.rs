@@ -7,6 +7,8 @@
 mod again;
 mod channel;
 mod copy_up;
+mod devices;
+mod filesystem;
 mod home;
 mod mounts;
 mod process;
@@ -177,6 +179,7 @@ impl<'plan> Child<'plan> {
             }
             Step::TimeOffsets(offsets) => process::write_time_offsets(offsets),
             Step::CloneAgain { namespaces } => self.clone_again(*namespaces),
+            Step::AwaitNetDevices => self.await_parent(index),
             Step::Hooks(point) => self.hooks(index, *point),
             Step::AwaitStart(signal) => self.await_start(index, *signal),
             Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
@@ -185,6 +188,7 @@ impl<'plan> Child<'plan> {
             | Step::DetachMountOf { .. }
             | Step::AttachRootfs { .. }
             | Step::OpenSource { .. }
+            | Step::AwaitSources { .. }
             | Step::Mount(_)
             | Step::Bind(_)
             | Step::Remount { .. }
@@ -226,11 +230,7 @@ impl<'plan> Child<'plan> {
 
     fn join_cgroup(&mut self) -> Done {
         // With the word come files of the cgroup that move whoever writes `0` there.
-        let entrances = match channel::receive_entrances(self.channel.as_fd()) {
-            Ok(Some(entrances)) => entrances,
-            Ok(None) => clone::exit_now(1),
-            Err(errno) => return Err(Failure::new("recvmsg", errno)),
-        };
+        let entrances = self.hear_descriptors()?;
         entrances.into_iter().try_for_each(|entrance| {
             nix::unistd::write(entrance, b"0").map(drop).map_err(Failure::of("write"))
         })
@@ -240,6 +240,21 @@ impl<'plan> Child<'plan> {
     fn hear(&self) -> Result<Vec<u8>, Failure> {
         match channel::receive_text(self.channel.as_fd()) {
             Ok(Some(text)) => Ok(text),
+            Ok(None) => clone::exit_now(1),
+            Err(errno) => Err(Failure::new("recvmsg", errno)),
+        }
+    }
+
+    /// Lets the parent do what it does in the meantime.
+    fn await_parent(&self, index: usize) -> Done {
+        channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+        self.hear().map(drop)
+    }
+
+    /// Waits for the parent, who has something to hand over.
+    fn hear_descriptors(&self) -> Result<Vec<OwnedFd>, Failure> {
+        match channel::receive_descriptors(self.channel.as_fd()) {
+            Ok(Some(descriptors)) => Ok(descriptors),
             Ok(None) => clone::exit_now(1),
             Err(errno) => Err(Failure::new("recvmsg", errno)),
         }

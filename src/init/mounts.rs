@@ -5,15 +5,16 @@
 //! again may have been swapped).
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::mount::{MntFlags, MsFlags};
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mknodat};
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::mount::MntFlags;
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
-use super::{Child, Done, Failure, copy_up, open_path, propagation};
-use crate::plan::step::{BindMount, DeviceNode, FilesystemMount, Step};
+use super::{Child, Done, Failure, copy_up, filesystem, open_path, propagation};
+use crate::plan::step::{BindMount, FilesystemMount, Step};
 use crate::sys::mount::{self, MountAttr, attr};
 use crate::sys::{path, xattr};
 
@@ -26,10 +27,7 @@ pub(super) struct Masks {
     label: Option<CString>,
 }
 
-/// fsconfig(2) takes values of up to 255 bytes; an overlay's lowerdir may be longer.
-const LONGEST_PARAMETER: usize = 255;
-
-const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o755);
+pub(super) const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o755);
 
 impl Child<'_> {
     pub(super) fn mount_step(&mut self, step: &Step) -> Done {
@@ -42,15 +40,17 @@ impl Child<'_> {
                 self.sources.push(Some(tree.map_err(Failure::of("open_tree"))?));
                 Ok(())
             }
+            Step::AwaitSources { count } => self.await_sources(*count),
             Step::Mount(mount) => self.mount(mount),
             Step::Bind(bind) => self.bind(bind),
-            Step::Remount { target, attributes, recursive } => {
+            Step::Remount { target, parameters, attributes, recursive } => {
                 let target = path::open_in(self.root()?, target, OFlag::O_PATH)
                     .map_err(Failure::of("openat2"))?;
+                filesystem::reconfigure(&target, parameters)?;
                 set_attributes(&target, attributes, recursive.as_ref())
             }
             Step::Device(device) => self.device(device),
-            Step::Link { target, path } => self.link(target, path),
+            Step::Link { target, path, replace } => self.link(target, path, *replace),
             Step::MakeDir(path) => path::make_dir_in(self.root()?, path, FOLDER_MODE)
                 .map(drop)
                 .map_err(Failure::of("mkdirat")),
@@ -69,6 +69,15 @@ impl Child<'_> {
             }
             _ => Err(Failure::new("step", Errno::ENOSYS)),
         }
+    }
+
+    fn await_sources(&mut self, count: usize) -> Done {
+        // One message does not carry any number of them.
+        while self.sources.len() < count {
+            let sources = self.hear_descriptors()?;
+            self.sources.extend(sources.into_iter().map(Some));
+        }
+        Ok(())
     }
 
     fn attach_rootfs(&mut self, rootfs: &CStr) -> Done {
@@ -91,17 +100,18 @@ impl Child<'_> {
     }
 
     fn mount(&self, asked: &FilesystemMount) -> Done {
+        let mode = if asked.mode_of_target { self.mode_of(&asked.target)? } else { None };
         let target = self.folder_for(asked)?;
-        let too_long = |(_, value): &(CString, Option<CString>)| {
-            value.as_ref().is_some_and(|value| value.count_bytes() > LONGEST_PARAMETER)
-        };
-        if asked.parameters.iter().any(too_long) {
-            mount_by_path(asked, &target)?;
+        if filesystem::needs_mount(asked) {
+            filesystem::mount(asked, mode, &target)?;
             let mounted = path::open_in(self.root()?, &asked.target, OFlag::O_PATH)
                 .map_err(Failure::of("openat2"))?;
+            if asked.copy_up {
+                copy_up::copy(&target, &mounted)?;
+            }
             return set_attributes(&mounted, &asked.attributes, asked.recursive.as_ref());
         }
-        let mounted = new_filesystem(asked)?;
+        let mounted = filesystem::new(asked, mode)?;
         if asked.copy_up {
             copy_up::copy(&target, &mounted)?;
         }
@@ -112,6 +122,13 @@ impl Child<'_> {
             set_attributes(&mounted, &sealed, None)?;
         }
         mount::attach(mounted, target).map_err(Failure::of("move_mount"))
+    }
+
+    /// The permission bits of what is there, as the `mode` of a tmpfs.
+    fn mode_of(&self, path: &CStr) -> Result<Option<CString>, Failure> {
+        let Some(found) = self.existing(path)? else { return Ok(None) };
+        let stat = fstat(&found).map_err(Failure::of("fstat"))?;
+        Ok(CString::new(format!("{:o}", stat.st_mode & 0o7777)).ok())
     }
 
     fn folder_for(&self, asked: &FilesystemMount) -> Result<OwnedFd, Failure> {
@@ -135,61 +152,22 @@ impl Child<'_> {
             None => mount::clone_tree(AT_FDCWD, &asked.source, asked.with_submounts)
                 .map_err(Failure::of("open_tree"))?,
         };
+        if asked.procfs {
+            check_procfs(&tree)?;
+        }
         let target = self.target_like(&tree, &asked.target)?;
         set_attributes(&tree, &asked.attributes, asked.recursive.as_ref())?;
         mount::attach(tree, target).map_err(Failure::of("move_mount"))
     }
 
     /// A folder is mounted on a folder, anything else on a file.
-    fn target_like(&self, source: &OwnedFd, target: &CStr) -> Result<OwnedFd, Failure> {
+    pub(super) fn target_like(&self, source: &OwnedFd, target: &CStr) -> Result<OwnedFd, Failure> {
         let stat = fstat(source).map_err(Failure::of("fstat"))?;
         let root = self.root()?;
         if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
             path::make_dir_in(root, target, FOLDER_MODE).map_err(Failure::of("mkdirat"))
         } else {
             path::make_file_in(root, target, FOLDER_MODE).map_err(Failure::of("openat2"))
-        }
-    }
-
-    fn device(&self, asked: &DeviceNode) -> Done {
-        if asked.bind {
-            let host = mount::clone_tree(AT_FDCWD, &asked.path, false)
-                .map_err(Failure::of("open_tree"))?;
-            propagation::set_slave(&host)?;
-            let target = self.target_like(&host, &asked.path)?;
-            return mount::attach(host, target).map_err(Failure::of("move_mount"));
-        }
-        let (folder, name) = path::split(&asked.path).map_err(Failure::of("mknodat"))?;
-        let folder = path::make_dir_in(self.root()?, &folder, FOLDER_MODE)
-            .map_err(Failure::of("mkdirat"))?;
-        let kind = SFlag::from_bits_truncate(asked.kind);
-        let number = libc::makedev(asked.major, asked.minor);
-        let mode = Mode::from_bits_truncate(asked.mode);
-        match mknodat(&folder, name.as_c_str(), kind, mode, number) {
-            Ok(()) => {}
-            Err(Errno::EEXIST) if is_same_device(&folder, &name, asked) => {}
-            Err(errno) => return Err(Failure::new("mknodat", errno)),
-        }
-        if (asked.uid, asked.gid) == (0, 0) {
-            return Ok(());
-        }
-        nix::unistd::fchownat(
-            &folder,
-            name.as_c_str(),
-            Some(asked.uid.into()),
-            Some(asked.gid.into()),
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        )
-        .map_err(Failure::of("fchownat"))
-    }
-
-    fn link(&self, target: &CStr, path: &CStr) -> Done {
-        let (folder, name) = path::split(path).map_err(Failure::of("symlinkat"))?;
-        let folder = path::make_dir_in(self.root()?, &folder, FOLDER_MODE)
-            .map_err(Failure::of("mkdirat"))?;
-        match nix::unistd::symlinkat(target, folder, name.as_c_str()) {
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(errno) => Err(Failure::new("symlinkat", errno)),
         }
     }
 
@@ -266,75 +244,14 @@ fn set_attributes(mount: &OwnedFd, one: &MountAttr, all: Option<&MountAttr>) -> 
     }
 }
 
-fn new_filesystem(asked: &FilesystemMount) -> Result<OwnedFd, Failure> {
-    let context = mount::fsopen(&asked.fstype).map_err(Failure::of("fsopen"))?;
-    // The kernel's own words on what was wrong lie in the context.
-    let explained = |call| {
-        let context = &context;
-        move |errno| Failure { call, errno, detail: mount::fs_message(context).unwrap_or_default() }
-    };
-    mount::fsconfig(&context, c"source", Some(&asked.source)).map_err(explained("fsconfig"))?;
-    for (key, value) in &asked.parameters {
-        mount::fsconfig(&context, key, value.as_deref()).map_err(explained("fsconfig"))?;
+/// Anything else in its place could tell programs what it likes of how they are confined.
+fn check_procfs(tree: &OwnedFd) -> Done {
+    let found = fstatfs(tree).map_err(Failure::of("fstatfs"))?;
+    if found.filesystem_type() == PROC_SUPER_MAGIC {
+        return Ok(());
     }
-    let mut attributes = asked.attributes.set;
-    if asked.copy_up {
-        attributes &= !attr::RDONLY;
-    }
-    mount::fsmount(&context, attributes).map_err(explained("fsmount"))
-}
-
-/// mount(2), for parameters that are too long for fsconfig(2).
-fn mount_by_path(asked: &FilesystemMount, target: &OwnedFd) -> Done {
-    // The host's /proc is still in place, and the link leads to the descriptor, not along a path.
-    let target = format!("/proc/self/fd/{}", target.as_raw_fd());
-    let mut data = Vec::new();
-    let mut flags = MsFlags::empty();
-    for (key, value) in &asked.parameters {
-        if let Some(flag) = superblock_flag(key) {
-            flags |= flag;
-            continue;
-        }
-        if !data.is_empty() {
-            data.push(b',');
-        }
-        data.extend_from_slice(key.to_bytes());
-        if let Some(value) = value {
-            data.push(b'=');
-            // A label has commas in it, which would end the option.
-            let quote: &[u8] = if key.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
-            data.extend_from_slice(&[quote, value.to_bytes(), quote].concat());
-        }
-    }
-    let data = path::c_string(&data).map_err(Failure::of("mount"))?;
-    nix::mount::mount(
-        Some(asked.source.as_c_str()),
-        target.as_str(),
-        Some(asked.fstype.as_c_str()),
-        flags,
-        Some(data.as_c_str()),
-    )
-    .map_err(Failure::of("mount"))
-}
-
-/// For mount(2), a flag of the superblock is none of the file system's own options.
-fn superblock_flag(key: &CStr) -> Option<MsFlags> {
-    Some(match key.to_bytes() {
-        b"ro" => MsFlags::MS_RDONLY,
-        b"rw" => MsFlags::empty(),
-        b"sync" => MsFlags::MS_SYNCHRONOUS,
-        b"dirsync" => MsFlags::MS_DIRSYNC,
-        b"mand" => MsFlags::MS_MANDLOCK,
-        b"lazytime" => MsFlags::MS_LAZYTIME,
-        _ => return None,
-    })
-}
-
-fn is_same_device(folder: &OwnedFd, name: &CStr, asked: &DeviceNode) -> bool {
-    fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-        stat.st_mode & libc::S_IFMT == asked.kind
-            && stat.st_rdev == libc::makedev(asked.major, asked.minor)
-    })
+    let detail = "nothing but a procfs can be mounted on /proc".to_owned();
+    Err(Failure { call: "fstatfs", errno: Errno::EPERM, detail })
 }
 
 fn empty_folder(label: Option<&CStr>) -> Result<OwnedFd, Failure> {

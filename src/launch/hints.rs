@@ -24,6 +24,9 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         (Step::Bind(_) | Step::OpenSource { .. }, Errno::ENOENT) => {
             "the source must exist on the host"
         }
+        (Step::OpenSource { with_submounts: false, .. }, Errno::EINVAL) => {
+            "in a user namespace, what has mounts below it is bound with them: use rbind"
+        }
         (Step::Bind(_) | Step::Mount(_), Errno::ENOTDIR) => {
             "a folder can be mounted on a folder only, a file on a file"
         }
@@ -35,8 +38,13 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"sysfs" => {
             "sysfs needs a network namespace of the container's own: else bind the host's /sys"
         }
-        (Step::Mount(_), Errno::EINVAL) => "check the mount's options: one is not known here",
+        (Step::Mount(_) | Step::Remount { .. }, Errno::EINVAL) => {
+            "check the mount's options: one is not known here"
+        }
         (Step::Device(_), Errno::EEXIST) => "the rootfs has something else there",
+        (Step::Device(device), Errno::ENOENT | Errno::ENODEV) if device.bind => {
+            "in a user namespace a container gets the host's own node of the same path"
+        }
         (Step::Device(_), Errno::EPERM) => "making devices needs CAP_MKNOD",
         (Step::Rlimit { .. }, Errno::EPERM) => {
             "raising a hard limit needs CAP_SYS_RESOURCE: ask for at most the present one"

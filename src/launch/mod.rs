@@ -6,6 +6,8 @@
 
 mod birth;
 mod hints;
+mod id_mapped;
+mod net_devices;
 mod network;
 mod own_mounts;
 mod second_birth;
@@ -14,6 +16,8 @@ mod stage;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 pub use birth::Here;
@@ -158,6 +162,10 @@ impl Child<'_> {
                             let state = duties.hooks(point)?;
                             self.answer(&state)?;
                         }
+                        Some(Wait::NetDevices) => {
+                            net_devices::attach(self)?;
+                            self.answer(b"devices")?;
+                        }
                         _ => return Ok(()),
                     }
                 }
@@ -170,9 +178,12 @@ impl Child<'_> {
     /// What does not wait for the child to ask.
     fn provide(&self, duties: &mut impl Duties) -> Result<()> {
         if let Some(maps) = &self.plan.born.id_maps {
-            self.write_id_maps(maps)?;
+            write_id_maps(self.pid, maps, "$.linux")?;
             self.write_oom_score_adj()?;
             self.answer(b"maps")?;
+        }
+        if !self.plan.mapped.is_empty() {
+            self.send_sources()?;
         }
         if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
             let entrances = duties.cgroup(self.born_inside)?;
@@ -238,21 +249,43 @@ impl Child<'_> {
             .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
     }
 
-    fn write_id_maps(&self, maps: &IdMaps) -> Result<()> {
-        let write = |file: &str, map: &str, at: &str| {
-            let path = format!("/proc/{}/{file}", self.pid);
-            std::fs::write(&path, map).map_err(|error| {
-                Error::io("write", &path, &error)
-                    .context(format_args!("map ids {:?}", map.trim_end()))
-                    .asked_by(at)
-            })
-        };
-        write("uid_map", &maps.uid, "$.linux.uidMappings")?;
-        if maps.by_user {
-            write("setgroups", "deny", "$.linux.gidMappings")?;
-        }
-        write("gid_map", &maps.gid, "$.linux.gidMappings")
+    /// A namespace of the child, by its name in /proc/PID/ns.
+    fn namespace(&self, name: &str) -> Result<OwnedFd> {
+        let opened = open_namespace(&format!("/proc/{}/ns/{name}", self.pid))?;
+        // It was the child's as long as the child is there: else the number may be another's.
+        pidfd::send_signal(&self.pidfd, 0)
+            .map_err(|errno| Error::call("pidfd_send_signal", "to the child", errno))?;
+        Ok(opened)
     }
+
+    fn send_sources(&self) -> Result<()> {
+        let sources = id_mapped::open(self)?;
+        let fds: Vec<_> = sources.iter().map(AsFd::as_fd).collect();
+        fds.chunks(socket::MOST_FDS)
+            .try_for_each(|fds| self.sent(socket::send(&self.channel, b"sources", fds)))
+    }
+}
+
+fn open_namespace(path: &str) -> Result<OwnedFd> {
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::path_call("open", path, errno))
+}
+
+/// Writes the id maps of the user namespace that the process `pid` is the first in.
+fn write_id_maps(pid: Pid, maps: &IdMaps, asked_by: &str) -> Result<()> {
+    let write = |file: &str, map: &str, property: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::write(&path, map).map_err(|error| {
+            Error::io("write", &path, &error)
+                .context(format_args!("map ids {:?}", map.trim_end()))
+                .asked_by(format!("{asked_by}.{property}"))
+        })
+    };
+    write("uid_map", &maps.uid, "uidMappings")?;
+    if maps.by_user {
+        write("setgroups", "deny", "gidMappings")?;
+    }
+    write("gid_map", &maps.gid, "gidMappings")
 }
 
 /// Waits until the program runs: the child's end of the channel closes on exec.

@@ -42,8 +42,9 @@ impl Compiler<'_> {
         for (path, major, minor) in DEFAULT_DEVICES {
             if !overridden(path) {
                 let (path, kind) = (path.to_owned(), libc::S_IFCHR);
+                let (mode, keep) = (0o666, true);
                 let node =
-                    DeviceNode { path, kind, major, minor, mode: 0o666, uid: 0, gid: 0, bind };
+                    DeviceNode { path, kind, major, minor, mode, uid: 0, gid: 0, keep, bind };
                 self.steps.push(super::Planned { step: Step::Device(node), asked_by: None });
             }
         }
@@ -53,7 +54,9 @@ impl Compiler<'_> {
             self.push(Step::Device(node), at);
         }
         for (target, path) in DEFAULT_LINKS {
-            let step = Step::Link { target: target.to_owned(), path: path.to_owned() };
+            // Only the container's own devpts may be behind it, whatever the image has there.
+            let replace = path == c"/dev/ptmx";
+            let step = Step::Link { target: target.to_owned(), path: path.to_owned(), replace };
             self.steps.push(super::Planned { step, asked_by: None });
         }
         Ok(())
@@ -102,6 +105,8 @@ fn asked_device(
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
         uid: device.uid().unwrap_or(0),
         gid: device.gid().unwrap_or(0),
-        bind,
+        keep: false,
+        // A FIFO is no device to the kernel: anybody may make one.
+        bind: bind && kind != libc::S_IFIFO,
     })
 }

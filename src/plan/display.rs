@@ -1,6 +1,6 @@
 //! The plan as it prints itself: one step a line, in the words of mount(8) and friends.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::{self, Display, Formatter};
 
 use super::step::{
@@ -37,6 +37,12 @@ impl Display for Plan {
         }
         if let Some(value) = self.born.oom_score_adj {
             writeln!(f, "parent: set oom_score_adj to {value}")?;
+        }
+        for tree in &self.mapped {
+            writeln!(f, "parent: {tree}")?;
+        }
+        for device in &self.net_devices {
+            writeln!(f, "parent: {device}")?;
         }
         self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
     }
@@ -111,19 +117,23 @@ fn attribute_words(attributes: &MountAttr, recursive: Option<&MountAttr>) -> Vec
     words
 }
 
+fn parameter_words(parameters: &[(CString, Option<CString>)]) -> impl Iterator<Item = String> {
+    parameters.iter().filter_map(|(key, value)| {
+        let key = key.to_string_lossy();
+        match value {
+            Some(value) => Some(format!("{key}={}", value.to_string_lossy())),
+            // The superblock's own read-only bit repeats the mount's.
+            None if key == "ro" || key == "rw" => None,
+            None => Some(key.into_owned()),
+        }
+    })
+}
+
 impl Display for FilesystemMount {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "mount {} on {}", Quoted(&self.fstype), Quoted(&self.target))?;
         let mut words = attribute_words(&self.attributes, self.recursive.as_ref());
-        for (key, value) in &self.parameters {
-            let key = key.to_string_lossy();
-            match value {
-                Some(value) => words.push(format!("{key}={}", value.to_string_lossy())),
-                // The superblock's own read-only bit repeats the mount's.
-                None if key == "ro" || key == "rw" => {}
-                None => words.push(key.into_owned()),
-            }
-        }
+        words.extend(parameter_words(&self.parameters));
         if self.copy_up {
             words.push("tmpcopyup".to_owned());
         }
@@ -229,15 +239,20 @@ impl Display for Step {
             }
             Step::LabelMasks(label) => write!(f, "label masked folders {}", Quoted(label)),
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
+            Step::AwaitSources { count } => write!(f, "await {count} id-mapped sources"),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
             Step::Mount(mount) => mount.fmt(f),
             Step::Bind(bind) => bind.fmt(f),
-            Step::Remount { target, attributes, recursive } => {
+            Step::Remount { target, parameters, attributes, recursive } => {
                 write!(f, "remount {}", Quoted(target))?;
-                options(f, &attribute_words(attributes, recursive.as_ref()))
+                let mut words = attribute_words(attributes, recursive.as_ref());
+                words.extend(parameter_words(parameters));
+                options(f, &words)
             }
             Step::Device(device) => device.fmt(f),
-            Step::Link { target, path } => write!(f, "link {} to {}", Quoted(path), Quoted(target)),
+            Step::Link { target, path, .. } => {
+                write!(f, "link {} to {}", Quoted(path), Quoted(target))
+            }
             Step::MakeDir(path) => write!(f, "make folder {} if missing", Quoted(path)),
             Step::JoinCgroup => f.write_str("await and join cgroup"),
             Step::Unshare { namespaces: flags } => {
@@ -248,6 +263,7 @@ impl Display for Step {
             Step::CloneAgain { namespaces: flags } => {
                 write!(f, "clone again with new {}", namespaces(*flags))
             }
+            Step::AwaitNetDevices => f.write_str("await network devices"),
             Step::Hooks(point) => write!(f, "run {point} hooks"),
             Step::Mask(path) => write!(f, "mask {}", Quoted(path)),
             Step::ReadOnly(path) => write!(f, "make {} read-only", Quoted(path)),

@@ -5,13 +5,16 @@
 //! walks the steps, the parent does what it owes at their waits. Printed, it
 //! is one step a line.
 
+mod cgroup_mounts;
 mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod id_mapped;
 mod labels;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod options;
 mod process;
 mod rootfs;
@@ -28,8 +31,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
+pub use id_mapped::{MappedTree, MountIds};
 pub use labels::SecurityModules;
 pub use namespaces::{Born, IdMaps};
+pub use net_devices::NetDevice;
 pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
@@ -53,7 +58,7 @@ pub struct Situation {
 /// An ordered list of steps, and what the parent does beside it.
 ///
 /// It is plain data, and goes to another process without what is the parent's alone.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// What the clone makes.
     pub born: Born,
@@ -63,6 +68,12 @@ pub struct Plan {
     /// Its shares of cache and memory bandwidth.
     #[serde(skip)]
     pub resctrl: Option<ResctrlPlan>,
+    /// What the parent opens for the child, with other ids.
+    #[serde(skip)]
+    pub mapped: Vec<MappedTree>,
+    /// What the parent moves into the container's network.
+    #[serde(skip)]
+    pub net_devices: Vec<NetDevice>,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
     /// What the child does.
@@ -93,9 +104,9 @@ impl Plan {
         let resctrl = resctrl::plan(rdt, facts.resctrl.as_deref(), &situation.id)?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
-        let Compiler { cgroup, hooks, steps, mut warnings, .. } = compiler;
+        let Compiler { cgroup, mapped, net_devices, hooks, steps, mut warnings, .. } = compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, resctrl, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, resctrl, mapped, net_devices, hooks, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -137,9 +148,9 @@ impl Plan {
             compiler.push(Step::Chroot, "$.root.path");
         }
         compiler.process(spec, process)?;
-        let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
+        let Compiler { steps, warnings, .. } = compiler;
         let born = Born { affinity, ..Born::default() };
-        Ok(Plan { born, cgroup, resctrl: None, hooks, steps, warnings })
+        Ok(Plan { born, steps, warnings, ..Plan::default() })
     }
 
     /// Whether the child clones again, and another goes on in its place.
@@ -158,6 +169,8 @@ pub(crate) struct Compiler<'a> {
     facts: &'a Facts,
     situation: &'a Situation,
     cgroup: CgroupPlan,
+    mapped: Vec<MappedTree>,
+    net_devices: Vec<NetDevice>,
     hooks: HookPrograms,
     steps: Vec<Planned>,
     warnings: Vec<String>,
@@ -182,6 +195,8 @@ impl<'a> Compiler<'a> {
             facts,
             situation,
             cgroup,
+            mapped: Vec::new(),
+            net_devices: Vec::new(),
             hooks,
             steps: Vec::with_capacity(96),
             warnings: Vec::new(),
@@ -239,6 +254,8 @@ impl<'a> Compiler<'a> {
             );
         }
         self.streams(process, self.has(Namespace::Mount))?;
+        // Hooks find the container's network as it is to be.
+        self.net_devices(spec)?;
         self.hooks_before_pivot();
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
@@ -343,10 +360,7 @@ impl<'a> Compiler<'a> {
 /// lacks a part of its confinement is worse than none.
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let given = [
-        ("seccomp", linux.seccomp().is_some()),
-        ("netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-    ];
+    let given = [("seccomp", linux.seccomp().is_some())];
     match given.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => {
             Err(unsupported(&format!("$.linux.{name}"), "config-linux.md", "this property is"))

@@ -1,20 +1,19 @@
 //! `mounts`, the rootfs and what is hidden in it, as steps.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
 use super::options::Options;
-use super::step::{BindMount, FilesystemMount, Namespace, Step};
-use super::{Compiler, c_path, c_string, unsupported};
-use crate::cgroup::{CgroupMount, Version};
+use super::step::{BindMount, FilesystemMount, Step};
+use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Result};
-use crate::sys::mount::{MountAttr, attr};
+use crate::sys::mount::MountAttr;
 
 /// Some only where there is something to set.
-fn unless_empty(attributes: MountAttr) -> Option<MountAttr> {
+pub(super) fn unless_empty(attributes: MountAttr) -> Option<MountAttr> {
     (attributes != MountAttr::default()).then_some(attributes)
 }
 
@@ -29,22 +28,18 @@ impl Compiler<'_> {
     }
 
     fn mount(&mut self, mount: &Mount, json_path: &str) -> Result<()> {
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(unsupported(
-                &format!("{json_path}.uidMappings"),
-                "config.md#posix-platform-mounts",
-                "id-mapped mounts are",
-            ));
-        }
         let no_options = Vec::new();
         let given = mount.options().as_ref().unwrap_or(&no_options);
         let options = Options::parse(given, json_path)?;
         let target = destination(mount.destination(), json_path)?;
         let fstype = mount.typ().as_deref().unwrap_or("none");
         if options.remount {
-            return self.remount(target, options, json_path);
+            self.remount(target, options, json_path);
+            return Ok(());
         }
-        if options.bind.is_some() || fstype == "bind" {
+        let bind = options.bind.is_some() || fstype == "bind";
+        check_place(&target, bind, fstype, json_path)?;
+        if bind {
             return self.bind(mount, target, options, json_path);
         }
         if matches!(fstype, "cgroup" | "cgroup2") {
@@ -70,11 +65,16 @@ impl Compiler<'_> {
             .iter()
             .filter_map(|flag| Some((CString::new(*flag).ok()?, None)))
             .collect();
-        if options.copy_up {
+        let tmpfs = fstype.as_c_str() == c"tmpfs";
+        let copy_up = options.copy_up && tmpfs;
+        if copy_up {
             // The tmpfs is written before it is sealed: its read-only bit is the mount's alone.
             parameters.retain(|(key, _)| key.as_c_str() != c"ro");
         }
         parameters.extend(options.data);
+        // mount(2) knows a tmpfs without a mode as one that everybody may write to: an image's /run
+        // is to stay as it is.
+        let mode_of_target = tmpfs && !parameters.iter().any(|(key, _)| key.as_c_str() == c"mode");
         // Masked and read-only paths are looked for below these: a link that leads elsewhere now
         // may lead nowhere then.
         let direct = matches!(fstype.as_bytes(), b"proc" | b"sysfs");
@@ -87,7 +87,8 @@ impl Compiler<'_> {
                 parameters,
                 attributes: options.attributes,
                 recursive: unless_empty(options.recursive),
-                copy_up: options.copy_up,
+                copy_up,
+                mode_of_target,
             }),
             json_path,
         );
@@ -110,11 +111,17 @@ impl Compiler<'_> {
         };
         // config.md: a relative source is relative to the bundle.
         let source = self.situation.bundle.join(source);
+        for (key, _) in &options.data {
+            let key = key.to_string_lossy();
+            let warning = format!("{json_path}.options: {key:?} means nothing to a bind mount");
+            self.warnings.push(warning);
+        }
         let opened = self.sources.iter().position(|opened| opened == json_path);
         self.push(
             Step::Bind(BindMount {
                 source: c_path(&source, || format!("{json_path}.source"))?,
                 opened,
+                procfs: is_proc(&target),
                 target,
                 with_submounts: options.bind.unwrap_or(true),
                 attributes: options.attributes,
@@ -125,125 +132,19 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn remount(&mut self, target: CString, options: Options, json_path: &str) -> Result<()> {
-        if let Some((key, _)) = options.data.first() {
-            let what = format!("changing {:?} of a mounted file system is", key.to_string_lossy());
-            return Err(unsupported(&format!("{json_path}.options"), "config.md#mounts", &what));
-        }
-        self.push(
-            Step::Remount {
-                target,
-                attributes: options.attributes,
-                recursive: unless_empty(options.recursive),
-            },
-            json_path,
-        );
-        Ok(())
-    }
-
-    /// A mount of type `cgroup`: what the container may see of its own cgroup.
-    fn cgroup_mount(&mut self, target: &CString, options: &Options, json_path: &str) -> Result<()> {
-        self.await_cgroup();
-        let points = self.cgroup.mount_points();
-        if let (true, false, Some(own)) =
-            (points.unified_only, self.has(Namespace::Cgroup), points.hierarchies.first())
-        {
-            return self.cgroup_hierarchy(own, target, options, json_path);
-        }
-        if points.unified_only {
-            let (fstype, source) = (c"cgroup2".to_owned(), c"cgroup".to_owned());
-            self.new_mount(
-                fstype,
-                source,
-                target.clone(),
-                Vec::new(),
-                options.attributes,
-                json_path,
-            );
-            return Ok(());
-        }
-        let read_only = options.attributes.set & attr::RDONLY;
-        let writable = MountAttr { set: options.attributes.set & !read_only, ..options.attributes };
-        let mode = vec![(c"mode".to_owned(), Some(c"755".to_owned()))];
-        let (fstype, source) = (c"tmpfs".to_owned(), c"tmpfs".to_owned());
-        self.new_mount(fstype, source, target.clone(), mode, writable, json_path);
-        for point in &points.hierarchies {
-            self.cgroup_hierarchy(point, target, options, json_path)?;
-        }
-        for (name, to) in &points.links {
-            let target_of_link = c_string(to, || json_path.to_owned())?;
-            let path = below(target, name, json_path)?;
-            self.push(Step::Link { target: target_of_link, path }, json_path);
-        }
-        if read_only != 0 {
-            let attributes = MountAttr { set: read_only, ..MountAttr::default() };
-            let step = Step::Remount { target: target.clone(), attributes, recursive: None };
-            self.push(step, json_path);
-        }
-        Ok(())
-    }
-
-    /// One hierarchy: mounted anew in a cgroup namespace, whose root is the container's cgroup;
-    /// else the container's own directory is bound, and nothing above it is in sight.
-    fn cgroup_hierarchy(
-        &mut self,
-        point: &CgroupMount,
-        target: &CString,
-        options: &Options,
-        json_path: &str,
-    ) -> Result<()> {
-        let target = below(target, &point.name, json_path)?;
-        if !self.has(Namespace::Cgroup) {
-            let source = c_path(&point.directory, || "$.linux.cgroupsPath".to_owned())?;
-            let mut attributes = options.attributes;
-            if attributes.propagation == 0 {
-                // No word of the user's is about the hierarchy that stands behind it.
-                attributes.propagation = self.apart();
-            }
-            let bind = BindMount {
-                source,
-                opened: None,
-                target,
-                with_submounts: false,
-                attributes,
-                recursive: None,
-            };
-            self.push(Step::Bind(bind), json_path);
-            return Ok(());
-        }
-        let fstype = if point.version == Version::Two { c"cgroup2" } else { c"cgroup" };
+    /// Changes the mount, and its superblock where something is asked for that only that one has.
+    ///
+    /// Read-only is the mount's own, for the superblock may be one that the host has mounted too.
+    fn remount(&mut self, target: CString, options: Options, json_path: &str) {
         let mut parameters = Vec::new();
-        for option in point.options.split(',').filter(|option| !option.is_empty()) {
-            let mut parts = option.splitn(2, '=').map(CString::new);
-            // Names of controllers, from the kernel: without a NUL.
-            let key = parts.next().and_then(|key| key.ok()).unwrap_or_default();
-            parameters.push((key, parts.next().and_then(|value| value.ok())));
+        if options.bind.is_none() {
+            let flags = options.superblock.iter().filter(|flag| !matches!(**flag, "ro" | "rw"));
+            parameters.extend(flags.filter_map(|flag| Some((CString::new(*flag).ok()?, None))));
+            parameters.extend(options.data);
         }
-        let (fstype, source) = (fstype.to_owned(), c"cgroup".to_owned());
-        self.new_mount(fstype, source, target, parameters, options.attributes, json_path);
-        Ok(())
-    }
-
-    fn new_mount(
-        &mut self,
-        fstype: CString,
-        source: CString,
-        target: CString,
-        parameters: Vec<(CString, Option<CString>)>,
-        attributes: MountAttr,
-        json_path: &str,
-    ) {
-        let mount = FilesystemMount {
-            fstype,
-            source,
-            target,
-            direct: false,
-            parameters,
-            attributes,
-            recursive: None,
-            copy_up: false,
-        };
-        self.push(Step::Mount(mount), json_path);
+        let recursive = unless_empty(options.recursive);
+        let attributes = options.attributes;
+        self.push(Step::Remount { target, parameters, attributes, recursive }, json_path);
     }
 
     /// Masked and read-only paths; last, so that no mount of the config covers them.
@@ -263,12 +164,66 @@ impl Compiler<'_> {
     }
 }
 
+/// What lxcfs shows in the place of files that tell of the whole host, and what has been bound there
+/// for long: each a single file.
+const MOUNTABLE_IN_PROC: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+/// The path as `..` and `.` leave it where no link is on the way.
+fn cleaned(target: &CString) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for part in Path::new(OsStr::from_bytes(target.as_bytes())).components() {
+        match part {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => drop(cleaned.pop()),
+            _ => {}
+        }
+    }
+    cleaned
+}
+
+fn is_proc(target: &CString) -> bool {
+    cleaned(target) == Path::new("/proc")
+}
+
+/// Refuses what would hide the container's root or its /proc behind something else: programs ask
+/// /proc how they are confined, and confine themselves by it (CVE-2019-16884).
+fn check_place(target: &CString, bind: bool, fstype: &str, json_path: &str) -> Result<()> {
+    let path = cleaned(target);
+    let refused = |message: &str| {
+        let (at, value) = (format!("{json_path}.destination"), Some(format!("{path:?}")));
+        Err(Error::spec(at, value, "config.md#mounts", message))
+    };
+    if path == Path::new("/") {
+        return refused("the root itself cannot be mounted over");
+    }
+    let Ok(inside) = path.strip_prefix("/proc") else { return Ok(()) };
+    let here = inside.as_os_str().is_empty();
+    if here && !bind && fstype != "proc" {
+        return refused("nothing but a procfs can be mounted on /proc");
+    }
+    if !here && !MOUNTABLE_IN_PROC.iter().any(|file| inside == Path::new(file)) {
+        return refused("what is in /proc cannot be mounted over");
+    }
+    Ok(())
+}
+
 /// A name in a folder of the container.
-fn below(folder: &CString, name: &str, json_path: &str) -> Result<CString> {
+pub(super) fn below(folder: &CString, name: &str, json_path: &str) -> Result<CString> {
     if name.is_empty() {
         return Ok(folder.clone());
     }
-    let path = Path::new(std::ffi::OsStr::from_bytes(folder.as_bytes())).join(name);
+    let path = Path::new(OsStr::from_bytes(folder.as_bytes())).join(name);
     c_path(&path, || format!("{json_path}.destination"))
 }
 

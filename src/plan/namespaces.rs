@@ -208,7 +208,7 @@ impl Compiler<'_> {
     }
 }
 
-fn map(mappings: &[LinuxIdMapping]) -> String {
+pub(super) fn map(mappings: &[LinuxIdMapping]) -> String {
     mappings
         .iter()
         .map(|mapping| {

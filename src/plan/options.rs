@@ -12,6 +12,8 @@ pub(super) struct Options {
     pub(super) bind: Option<bool>,
     pub(super) remount: bool,
     pub(super) copy_up: bool,
+    /// `idmap` or `ridmap`; the latter maps the ids of the mounts below too.
+    pub(super) id_mapped: Option<bool>,
     /// Attributes of the one mount.
     pub(super) attributes: MountAttr,
     /// Attributes of the mount and all below it.
@@ -41,17 +43,16 @@ impl Options {
     }
 
     fn add(&mut self, option: &str) -> std::result::Result<(), String> {
-        if let Some((set, clear)) = attribute(option) {
-            merge(&mut self.attributes, set, clear);
-            if let Some(flag) = superblock_flag(option) {
-                self.superblock.retain(|other| *other != "ro" && *other != "rw");
-                self.superblock.push(flag);
-            }
+        if let Some((word, opposite)) = superblock_word(option) {
+            self.superblock.retain(|other| *other != word && *other != opposite);
+            self.superblock.push(word);
+            // There is no such parameter: it is what all have that were not given the other.
+            self.superblock.retain(|word| *word != "noiversion");
+        }
+        if merge(&mut self.attributes, option) {
             return Ok(());
         }
-        let recursive = option.strip_prefix('r').and_then(attribute);
-        if let (Some((set, clear)), false) = (recursive, option == "relatime") {
-            merge(&mut self.recursive, set, clear);
+        if option.strip_prefix('r').is_some_and(|option| merge(&mut self.recursive, option)) {
             return Ok(());
         }
         if let Some((propagation, recursive)) = super::rootfs::propagation(option) {
@@ -65,19 +66,12 @@ impl Options {
             "rbind" => self.bind = Some(true),
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
-            "async" => self.superblock.retain(|flag| *flag != "sync"),
-            "sync" => self.superblock.push("sync"),
-            "dirsync" => self.superblock.push("dirsync"),
-            "lazytime" => self.superblock.push("lazytime"),
-            "nolazytime" => self.superblock.retain(|flag| *flag != "lazytime"),
-            "mand" => self.superblock.push("mand"),
-            "nomand" => self.superblock.retain(|flag| *flag != "mand"),
-            // The mount attributes have no bit for these, and mount(2) ignores them for new mounts.
-            "silent" | "loud" | "iversion" | "noiversion" | "acl" | "noacl" => {}
-            "idmap" | "ridmap" => {
-                return Err("id-mapped mounts are not supported yet".to_owned());
-            }
-            _ if option.starts_with("x-") => {}
+            // What the kernel has to say of a mount goes to its maker, not to the log; and access
+            // control lists are no option of the superblock's any more.
+            "silent" | "loud" | "acl" | "noacl" => {}
+            "idmap" => self.id_mapped = Some(false),
+            "ridmap" => self.id_mapped = Some(true),
+            _ if option.starts_with("x-") || superblock_word(option).is_some() => {}
             _ => self.data.push(parameter(option)?),
         }
         Ok(())
@@ -86,7 +80,6 @@ impl Options {
 
 /// The attribute bits that an option sets and clears.
 fn attribute(option: &str) -> Option<(u64, u64)> {
-    // An access time mode is a field of several bits, set by clearing all of it first.
     Some(match option {
         "ro" => (attr::RDONLY, 0),
         "rw" => (0, attr::RDONLY),
@@ -98,27 +91,62 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
         "exec" => (0, attr::NOEXEC),
         "nodiratime" => (attr::NODIRATIME, 0),
         "diratime" => (0, attr::NODIRATIME),
-        "noatime" => (attr::NOATIME, attr::ATIME_MASK),
-        "strictatime" => (attr::STRICTATIME, attr::ATIME_MASK),
-        "relatime" | "atime" | "norelatime" | "nostrictatime" => (attr::RELATIME, attr::ATIME_MASK),
         "nosymfollow" => (attr::NOSYMFOLLOW, 0),
         "symfollow" => (0, attr::NOSYMFOLLOW),
         _ => return None,
     })
 }
 
-/// mount(2) would set these on the superblock too.
-fn superblock_flag(option: &str) -> Option<&'static str> {
-    match option {
-        "ro" => Some("ro"),
-        "rw" => Some("rw"),
-        _ => None,
-    }
+/// Of the access time modes, the one that an option asks for, or the one that it takes back.
+fn access_time(option: &str) -> Option<(u64, bool)> {
+    Some(match option {
+        "noatime" => (attr::NOATIME, true),
+        "strictatime" => (attr::STRICTATIME, true),
+        "relatime" => (attr::RELATIME, true),
+        "atime" => (attr::NOATIME, false),
+        "nostrictatime" => (attr::STRICTATIME, false),
+        "norelatime" => (attr::RELATIME, false),
+        _ => return None,
+    })
 }
 
-fn merge(attributes: &mut MountAttr, set: u64, clear: u64) {
-    attributes.set = attributes.set & !clear | set;
-    attributes.clear = attributes.clear & !set | clear;
+/// Adds what an option says of a mount's attributes, if it says anything.
+fn merge(attributes: &mut MountAttr, option: &str) -> bool {
+    if let Some((set, clear)) = attribute(option) {
+        attributes.set = attributes.set & !clear | set;
+        attributes.clear = attributes.clear & !set | clear;
+        return true;
+    }
+    let Some((mode, asked)) = access_time(option) else { return false };
+    let chosen = attributes.clear & attr::ATIME_MASK != 0;
+    if !asked && chosen && attributes.set & attr::ATIME_MASK != mode {
+        // What is taken back is not what was chosen.
+        return true;
+    }
+    // The mode is a field of several bits, set by clearing all of it first; none is not to be had.
+    let mode = if asked { mode } else { attr::RELATIME };
+    attributes.set = attributes.set & !attr::ATIME_MASK | mode;
+    attributes.clear |= attr::ATIME_MASK;
+    true
+}
+
+/// What fsconfig(2) calls a flag of the superblock, and its opposite.
+///
+/// Those of an option that is the mount's too, as mount(2) would set them on both.
+fn superblock_word(option: &str) -> Option<(&'static str, &'static str)> {
+    const OPPOSITES: [(&str, &str); 6] = [
+        ("ro", "rw"),
+        ("sync", "async"),
+        ("lazytime", "nolazytime"),
+        ("mand", "nomand"),
+        ("iversion", "noiversion"),
+        ("dirsync", ""),
+    ];
+    OPPOSITES.into_iter().find_map(|(on, off)| match option {
+        _ if option == on => Some((on, off)),
+        _ if option == off && !off.is_empty() => Some((off, on)),
+        _ => None,
+    })
 }
 
 fn parameter(option: &str) -> std::result::Result<(CString, Option<CString>), String> {

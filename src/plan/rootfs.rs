@@ -1,8 +1,9 @@
 //! The rootfs: how it is made a mount, what its mounts have to do with the host's, how it is entered.
 
+use std::ffi::CString;
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 
 use super::options::Options;
 use super::step::{Namespace, Step};
@@ -52,6 +53,7 @@ impl Compiler<'_> {
     /// Steps that make the rootfs a mount of its own, before anything goes into it.
     pub(super) fn attach_rootfs(&mut self, spec: &Spec, rootfs: &Path) -> Result<()> {
         let path = c_path(rootfs, || "$.root.path".to_owned())?;
+        self.mapped_sources(spec)?;
         if self.keeps_peers() {
             // Before the mount around the rootfs is told apart: a volume may come from there.
             self.open_sources(spec, |_| true)?;
@@ -77,22 +79,33 @@ impl Compiler<'_> {
     fn open_sources(&mut self, spec: &Spec, wanted: fn(&Options) -> bool) -> Result<()> {
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
             let json_path = format!("$.mounts[{index}]");
-            let options =
-                Options::parse(mount.options().as_deref().unwrap_or_default(), &json_path)?;
-            let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
-            let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
-                continue;
-            };
+            let given = mount.options().as_deref().unwrap_or_default();
+            let options = Options::parse(given, &json_path)?;
             if self.sources.contains(&json_path) || !wanted(&options) {
                 continue;
             }
-            let path = self.situation.bundle.join(source);
-            let path = c_path(&path, || format!("{json_path}.source"))?;
-            let with_submounts = options.bind.unwrap_or(true);
-            self.push(Step::OpenSource { path, with_submounts }, json_path.clone());
-            self.sources.push(json_path);
+            if let Some((path, with_submounts)) = self.source(mount, &options, &json_path)? {
+                self.push(Step::OpenSource { path, with_submounts }, json_path.clone());
+                self.sources.push(json_path);
+            }
         }
         Ok(())
+    }
+
+    /// What a bind mount shows, and whether with the mounts below it; none for other mounts.
+    pub(super) fn source(
+        &self,
+        mount: &Mount,
+        options: &Options,
+        json_path: &str,
+    ) -> Result<Option<(CString, bool)>> {
+        let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
+        let (Some(source), true, false) = (mount.source(), bind, options.remount) else {
+            return Ok(None);
+        };
+        let path = self.situation.bundle.join(source);
+        let path = c_path(&path, || format!("{json_path}.source"))?;
+        Ok(Some((path, options.bind.unwrap_or(true))))
     }
 
     /// Into the rootfs, and its own attributes.

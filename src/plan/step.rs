@@ -44,6 +44,8 @@ pub struct FilesystemMount {
     pub recursive: Option<MountAttr>,
     /// Fill the tmpfs with what the root has at the target.
     pub copy_up: bool,
+    /// Its permission bits are those of the folder at the target, where there is one.
+    pub mode_of_target: bool,
 }
 
 /// A part of the host's tree shown inside the root.
@@ -55,6 +57,8 @@ pub struct BindMount {
     pub opened: Option<usize>,
     /// Where, inside the root.
     pub target: CString,
+    /// The source must be of a procfs: it stands for the container's own.
+    pub procfs: bool,
     /// With the mounts below it.
     pub with_submounts: bool,
     /// Attributes of the mount.
@@ -80,6 +84,8 @@ pub struct DeviceNode {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// One that is there already stays as it is.
+    pub keep: bool,
     /// Show the host's node instead of making one: mknod(2) is refused in a user namespace.
     pub bind: bool,
 }
@@ -142,16 +148,24 @@ pub enum Step {
     AttachRootfs { path: CString },
     /// Open what is to be bound later, while the host's folders are open to this process.
     OpenSource { path: CString, with_submounts: bool },
+    /// Take from the parent what is to be bound with other ids.
+    AwaitSources { count: usize },
     /// Mount a new file system.
     Mount(FilesystemMount),
     /// Show a part of the host.
     Bind(BindMount),
     /// Change what is mounted there.
-    Remount { target: CString, attributes: MountAttr, recursive: Option<MountAttr> },
+    Remount {
+        target: CString,
+        /// Parameters of the superblock to change: a flag, or a key and its value.
+        parameters: Vec<(CString, Option<CString>)>,
+        attributes: MountAttr,
+        recursive: Option<MountAttr>,
+    },
     /// Make a device node.
     Device(DeviceNode),
-    /// A symbolic link, unless something is there.
-    Link { target: CString, path: CString },
+    /// A symbolic link; what is there already stays, unless it is to be replaced.
+    Link { target: CString, path: CString, replace: bool },
     /// A folder, unless it is there.
     MakeDir(CString),
     /// Label the root of what is mounted there, for a file system that takes no such option.
@@ -169,6 +183,8 @@ pub enum Step {
     /// Go on in a child that is born with these: pid and time namespaces take in none but
     /// children. Its parent is the one that this process has, which ends.
     CloneAgain { namespaces: i32 },
+    /// Wait until the parent has moved the host's network devices in.
+    AwaitNetDevices,
     /// Let hooks run.
     Hooks(HookPoint),
     /// Hide a path; skipped where it does not exist.
@@ -303,8 +319,12 @@ impl Namespace {
 pub enum Wait {
     /// For the id maps.
     IdMaps,
+    /// For the sources of id-mapped mounts.
+    Sources,
     /// For the cgroup.
     Cgroup,
+    /// For network devices.
+    NetDevices,
     /// For hooks.
     Hooks(HookPoint),
     /// For the word to start.
@@ -316,7 +336,9 @@ impl Step {
     pub fn wait(&self) -> Option<Wait> {
         match self {
             Step::AwaitIdMaps => Some(Wait::IdMaps),
+            Step::AwaitSources { .. } => Some(Wait::Sources),
             Step::JoinCgroup => Some(Wait::Cgroup),
+            Step::AwaitNetDevices => Some(Wait::NetDevices),
             Step::Hooks(point) => Some(Wait::Hooks(*point)),
             Step::AwaitStart(signal) => Some(Wait::Start(*signal)),
             _ => None,

@@ -23,6 +23,7 @@ use oci_spec::runtime::Spec;
 pub use default::{Host, default_spec, default_spec_for};
 pub use further::{check_process, inherit};
 pub use list::parse_list;
+pub(crate) use parse::join;
 pub use parse::{MAX_SIZE, parse, parse_with_warnings};
 pub use validate::{MOST_NODES, MOST_PROCESSORS, sysctl_path, validate, validate_process};
 

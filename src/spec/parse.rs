@@ -196,7 +196,7 @@ fn json_path(path: &Path) -> String {
 }
 
 /// A member's path; a name that is no identifier goes into brackets.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if plain && !key.is_empty() { format!("{path}.{key}") } else { format!("{path}[{key:?}]") }
 }

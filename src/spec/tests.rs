@@ -295,6 +295,21 @@ fn checks_namespaces() {
     refuses(&[offsets, time], "$.linux.timeOffsets.realtime", "boottime or monotonic");
     let devices = ("/linux/netDevices", json!({"eth0": {"name": "a/b"}}));
     refuses(&[devices], "$.linux.netDevices.eth0.name", "device's name");
+    let devices = |devices: Value| [("/linux/netDevices", devices)];
+    let two = devices(json!({"veth0": {"name": "eth0"}, "veth1": {"name": "eth0"}}));
+    refuses(&two, "$.linux.netDevices.veth1.name", "another device's");
+    let two = devices(json!({"eth0": {}, "veth1": {"name": "eth0"}}));
+    refuses(&two, "$.linux.netDevices.veth1.name", "another device's");
+    accepts(&devices(json!({"veth0": {"name": "eth%d"}, "veth1": {"name": "eth%d"}})));
+    for template in ["eth%", "eth%d%d", "eth%s"] {
+        let named = devices(json!({"veth0": {"name": template}}));
+        refuses(&named, "$.linux.netDevices.veth0.name", "percent");
+    }
+    refuses(
+        &devices(json!({"sixteen-bytes-xx": {}})),
+        "$.linux.netDevices[\"sixteen-bytes-xx\"]",
+        "key",
+    );
 }
 
 #[test]
@@ -338,9 +353,14 @@ fn checks_mounts() {
     refuses(&alone, "$.mounts[0].uidMappings", "gidMappings");
     let bind = json!({"destination": "/a", "source": "/b", "options": ["bind", "idmap"]});
     refuses(&mount(bind), "$.mounts[0].options", "user namespace");
-    let bind = json!({"destination": "/a", "source": "/b", "options": ["rbind"], "uidMappings": ids,
-        "gidMappings": ids});
-    accepts(&mount(bind));
+    let mapped = |options: &[&str]| {
+        mount(json!({"destination": "/a", "source": "/b", "options": options, "uidMappings": ids,
+            "gidMappings": ids}))
+    };
+    accepts(&mapped(&["rbind", "ridmap"]));
+    warns(&mapped(&["rbind"]), "$.mounts[0].uidMappings", "older runtimes");
+    let remount = mapped(&["rbind", "idmap", "remount"]);
+    refuses(&remount, "$.mounts[0].options", "cannot be mapped any more");
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod fds;
 pub mod memfd;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod path;
 pub mod pidfd;
 pub mod privilege;

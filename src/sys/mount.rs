@@ -80,6 +80,33 @@ pub fn fsopen(fstype: &CStr) -> nix::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) })
 }
 
+/// fspick(2): a context of the file system that is mounted there.
+pub fn fspick(mount: impl AsFd) -> nix::Result<OwnedFd> {
+    const FSPICK_CLOEXEC: libc::c_uint = 1;
+    const FSPICK_EMPTY_PATH: libc::c_uint = 8;
+    // SAFETY: the descriptor is open and the path static.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_fspick,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            FSPICK_CLOEXEC | FSPICK_EMPTY_PATH,
+        )
+    })
+}
+
+/// fsconfig(2) `FSCONFIG_CMD_RECONFIGURE` of what [`fspick`] picked.
+pub fn reconfigure(context: impl AsFd) -> nix::Result<()> {
+    const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
+    let null = std::ptr::null::<libc::c_char>();
+    let context = context.as_fd().as_raw_fd();
+    // SAFETY: this command takes no key and no value; the context is open.
+    check(unsafe {
+        libc::syscall(libc::SYS_fsconfig, context, FSCONFIG_CMD_RECONFIGURE, null, null, 0)
+    })
+    .map(drop)
+}
+
 /// fsconfig(2): a flag where `value` is none, else a string.
 pub fn fsconfig(context: impl AsFd, key: &CStr, value: Option<&CStr>) -> nix::Result<()> {
     const FSCONFIG_SET_FLAG: libc::c_uint = 0;

@@ -8,7 +8,7 @@ use crate::Result;
 pub(super) fn validate(spec: &Spec, warnings: &mut Warnings) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         paths(index, mount, warnings)?;
-        id_mappings(index, mount, spec)?;
+        id_mappings(index, mount, spec, warnings)?;
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn paths(index: usize, mount: &Mount, warnings: &mut Warnings) -> Result<()> {
     no_nul_each(format_args!("$.mounts[{index}].options"), mount.options().as_deref())
 }
 
-fn id_mappings(index: usize, mount: &Mount, spec: &Spec) -> Result<()> {
+fn id_mappings(index: usize, mount: &Mount, spec: &Spec, warnings: &mut Warnings) -> Result<()> {
     let uids = mount.uid_mappings().as_deref().unwrap_or_default();
     let gids = mount.gid_mappings().as_deref().unwrap_or_default();
     let lists =
@@ -65,6 +65,16 @@ fn id_mappings(index: usize, mount: &Mount, spec: &Spec) -> Result<()> {
         let path = format_args!("$.mounts[{index}].options");
         let message = "id mappings are only possible for bind mounts";
         return Err(fault(path, mount.options(), message).hint("add \"bind\" or \"rbind\""));
+    }
+    if option(mount, &["remount"]) {
+        let path = format_args!("$.mounts[{index}].options");
+        let message = "the ids of what is mounted cannot be mapped any more";
+        return Err(fault(path, mount.options(), message)
+            .hint("map them in the entry that mounts it, and leave \"remount\" out"));
+    }
+    if !asked {
+        let message = "without the option idmap or ridmap, older runtimes ignore it";
+        warnings.add(format_args!("$.mounts[{index}].uidMappings"), message);
     }
     if uids.is_empty() && !has_namespace(spec, LinuxNamespaceType::User) {
         let path = format_args!("$.mounts[{index}].options");

@@ -180,18 +180,30 @@ fn network(linux: &Linux) -> Result<()> {
         return Err(fault(path, devices, "needs a network namespace to move to")
             .hint("add {\"type\": \"network\"} to $.linux.namespaces"));
     }
-    for (name, device) in devices {
-        let device: &LinuxNetDevice = device;
+    // The order of an object is none: the same of two devices is always the one to be named.
+    let mut sorted: Vec<(&String, &LinuxNetDevice)> = devices.iter().collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    let mut taken = Vec::new();
+    for (name, device) in sorted {
         let path = join(path, name);
-        if !is_interface(name) {
+        if !is_interface(name) || name.contains('%') {
             return Err(fault(path, name, "the key must be the name of a network device"));
         }
-        if let Some(new) = device.name().as_deref().filter(|new| !new.is_empty())
-            && !is_interface(new)
-        {
+        let new = device.name().as_deref().filter(|new| !new.is_empty());
+        if let Some(new) = new.filter(|new| !is_interface(new)) {
             let message = "must be a device's name: at most 15 bytes, no space, slash or colon";
             return Err(fault(join(&path, "name"), new, message));
         }
+        let new = new.unwrap_or(name);
+        if new.contains('%') {
+            if new.matches('%').count() > 1 || !new.contains("%d") {
+                let message = "must have no percent sign but one in %d, which stands for a number";
+                return Err(fault(join(&path, "name"), new, message));
+            }
+        } else if taken.contains(&new) {
+            return Err(fault(join(&path, "name"), new, "must not be another device's name too"));
+        }
+        taken.push(new);
     }
     Ok(())
 }
