@@ -6,8 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Arch;
 use rscontainer::cgroup::Hierarchies;
 use rscontainer::plan::step::StartSignal;
+use rscontainer::plan::seccomp::Support;
 use rscontainer::plan::{Facts, Plan, Situation};
 use rscontainer::spec::{self, Host};
 use serde::Deserialize;
@@ -49,7 +51,8 @@ fn facts(host: &str) -> Facts {
     let (who, host) = host.split_once('@').unwrap();
     let rootless = who == "user";
     let capabilities = if rootless { 0 } else { (1 << 41) - 1 };
-    Facts { hierarchies: hierarchies(host), rootless, capabilities }
+    let seccomp = Support { native: Some(Arch::ScmpArchX86_64), ..Support::full() };
+    Facts { hierarchies: hierarchies(host), rootless, capabilities, seccomp }
 }
 
 fn base(name: &str, unified_cgroups: bool) -> Value {

@@ -13,7 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::{Interrupt, never};
-use crate::launch::{Child, Duties, Launch, SpareNetwork};
+use crate::launch::{self, Child, Duties, Launch, SpareNetwork};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
@@ -193,6 +193,11 @@ impl Duties for Parent<'_> {
             hooks::run(&self.plan.hooks.create_runtime, &state, &mut never)?;
         }
         Ok(state)
+    }
+
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
+        let Some(to) = &self.plan.listener else { return Ok(()) };
+        launch::send_listener(to, &listener, pid, self.state, Status::Creating)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
 use super::{Announce, Held, Running};
-use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::launch::{Duties, Launch};
+use crate::launch::{self, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::state::{Root, Status, pidfd_of};
@@ -69,7 +69,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     if let Some(announce) = execution.announce {
         announce(child.pid, std::os::fd::AsFd::as_fd(&child.pidfd))?;
     }
-    match child.attend(&mut Visit(&held.state.cgroup)).and_then(|()| child.go(&[])) {
+    match child.attend(&mut Visit { plan: &plan, held: &held }).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
             child.kill();
@@ -85,14 +85,22 @@ fn ended(id: &str, error: &Error) -> Error {
 }
 
 /// The cgroup is there, and an exec has no hooks.
-struct Visit<'a>(&'a Cgroup);
+struct Visit<'a> {
+    plan: &'a Plan,
+    held: &'a Held,
+}
 
 impl Duties for Visit<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
-        self.0.entrances(!born_inside)
+        self.held.state.cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {
         Ok(Vec::new())
+    }
+
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
+        let Some(to) = &self.plan.listener else { return Ok(()) };
+        launch::send_listener(to, &listener, pid, &self.held.state, self.held.status)
     }
 }

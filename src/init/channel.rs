@@ -21,6 +21,8 @@ pub enum Message {
     Reached(usize),
     /// The container's end of its terminal is in place; this is the other one.
     Terminal(OwnedFd),
+    /// Calls wait for an answer from now on; this is where they are heard.
+    Listener(OwnedFd),
     /// A step failed, and the child is ending.
     Failed {
         /// Which step of the plan.
@@ -37,6 +39,7 @@ pub enum Message {
 const REACHED: u8 = 1;
 const TERMINAL: u8 = 2;
 const FAILED: u8 = 3;
+const LISTENER: u8 = 4;
 
 fn header(tag: u8, step: usize, errno: i32) -> [u8; SIZE] {
     let mut message = [0; SIZE];
@@ -104,6 +107,11 @@ pub(super) fn send_terminal(channel: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -
     socket::send(channel, &header(TERMINAL, 0, 0), &[terminal])
 }
 
+/// Hands the parent the listener of a filter of system calls.
+pub(super) fn send_listener(channel: BorrowedFd<'_>, listener: BorrowedFd<'_>) -> nix::Result<()> {
+    socket::send(channel, &header(LISTENER, 0, 0), &[listener])
+}
+
 /// Tells whoever waits that a step failed; a peer that is gone needs no telling.
 pub(super) fn send_failed(channel: BorrowedFd<'_>, step: usize, failure: &Failure) {
     let mut message = header(FAILED, step, failure.errno as i32);
@@ -135,6 +143,7 @@ pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
     match (buffer[0], fds.pop()) {
         (REACHED, None) => Ok(Some(Message::Reached(step))),
         (TERMINAL, Some(terminal)) => Ok(Some(Message::Terminal(terminal))),
+        (LISTENER, Some(listener)) => Ok(Some(Message::Listener(listener))),
         (FAILED, None) => {
             let [a, b, c, d] = [buffer[4], buffer[5], buffer[6], buffer[7]];
             let errno = Errno::from_raw(i32::from_le_bytes([a, b, c, d]));

@@ -4,6 +4,7 @@
 //! child waits for what the parent owes only at the steps where the order
 //! matters. The plan tells both sides what those are.
 
+mod agent;
 mod hints;
 mod network;
 
@@ -14,6 +15,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
+pub use agent::send_listener;
 pub use network::SpareNetwork;
 
 use crate::cgroup::Cgroup;
@@ -163,6 +165,8 @@ pub trait Duties {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>>;
     /// The container's state as hooks read it, and the hooks that run in the runtime's namespaces.
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>>;
+    /// Hand the listener of the child's filter to the agent that answers.
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()>;
 }
 
 impl Child<'_> {
@@ -175,6 +179,7 @@ impl Child<'_> {
         loop {
             match self.receive()? {
                 Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
+                Some(Message::Listener(listener)) => duties.listener(self.pid, listener)?,
                 Some(Message::Reached(index)) => {
                     match self.plan.step(index).and_then(|planned| planned.step.wait()) {
                         Some(Wait::Hooks(point)) => {

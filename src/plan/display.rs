@@ -240,6 +240,8 @@ impl Step {
                 write!(f, "; ambient {}", capabilities(*ambient))
             }
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
+            Step::LoadFilter(filter) => filter.fmt(f),
+            Step::ResetSignals => f.write_str("reset signals"),
             Step::Umask(mask) => write!(f, "set umask {mask:04o}"),
             Step::FindProgram { name, .. } => write!(f, "find program {}", Quoted(name)),
             Step::CloseDescriptors { keep: 0 } => f.write_str("close descriptors from 3 on exec"),

@@ -1,8 +1,10 @@
 //! What this host is. Probed once, by the one impure function of the plan's side.
 
+use super::seccomp::{ACTIONS, Support};
 use crate::cgroup::Hierarchies;
 use crate::error::{Error, Result};
 use crate::sys::privilege;
+use crate::sys::seccomp::{self, flag};
 
 /// The host as far as plans depend on it.
 #[derive(Debug, Clone)]
@@ -13,6 +15,8 @@ pub struct Facts {
     pub rootless: bool,
     /// Capabilities that this process can hand on: its permitted and bounding sets.
     pub capabilities: u64,
+    /// What the kernel has of seccomp.
+    pub seccomp: Support,
 }
 
 impl Facts {
@@ -33,6 +37,19 @@ impl Facts {
             hierarchies: Hierarchies::probe()?,
             rootless: !nix::unistd::geteuid().is_root(),
             capabilities: own.permitted & bounding,
+            seccomp: seccomp_support(),
         })
+    }
+}
+
+fn seccomp_support() -> Support {
+    // Each alone would be refused: the last one only goes with a listener.
+    let flags = [flag::LOG, flag::SPEC_ALLOW, flag::NEW_LISTENER, flag::WAIT_KILLABLE_RECV];
+    let with = |flag| if flag == flag::WAIT_KILLABLE_RECV { flag::NEW_LISTENER } else { 0 };
+    let known = flags.into_iter().filter(|flag| seccomp::has_flags(flag | with(*flag)));
+    Support {
+        actions: ACTIONS.into_iter().filter(|action| seccomp::has_action(*action)).collect(),
+        flags: known.fold(0, |bits, flag| bits | flag),
+        ..Support::full()
     }
 }

@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod options;
 mod process;
+pub mod seccomp;
 pub mod step;
 
 use std::ffi::CString;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
+    /// Who is to hear from the filter of system calls.
+    pub listener: Option<seccomp::Listener>,
     /// What the child does.
     pub steps: Vec<Planned>,
     /// What the specification wants said and not refused.
@@ -78,9 +81,9 @@ impl Plan {
         )?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
-        let Compiler { cgroup, hooks, steps, mut warnings, .. } = compiler;
+        let Compiler { cgroup, hooks, listener, steps, mut warnings, .. } = compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, hooks, listener, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -118,9 +121,9 @@ impl Plan {
         if chroot {
             compiler.push(Step::Chroot, "$.root.path");
         }
-        compiler.process(process)?;
-        let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
-        Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+        compiler.process(spec, process)?;
+        let Compiler { cgroup, hooks, listener, steps, warnings, .. } = compiler;
+        Ok(Plan { born: Born::default(), cgroup, hooks, listener, steps, warnings })
     }
 
     /// A step as an error names it.
@@ -135,6 +138,7 @@ pub(crate) struct Compiler<'a> {
     situation: &'a Situation,
     cgroup: CgroupPlan,
     hooks: HookPrograms,
+    listener: Option<seccomp::Listener>,
     steps: Vec<Planned>,
     warnings: Vec<String>,
     new_namespaces: i32,
@@ -157,6 +161,7 @@ impl<'a> Compiler<'a> {
             situation,
             cgroup,
             hooks,
+            listener: None,
             steps: Vec::with_capacity(96),
             warnings: Vec::new(),
             new_namespaces: 0,
@@ -218,7 +223,7 @@ impl<'a> Compiler<'a> {
         self.enter_rootfs(spec)?;
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
-        self.process(process)?;
+        self.process(spec, process)?;
         Ok(born)
     }
 
@@ -331,6 +336,9 @@ impl fmt::Display for Plan {
         if let Some(value) = self.born.oom_score_adj {
             writeln!(f, "parent: set oom_score_adj to {value}")?;
         }
+        if let Some(listener) = &self.listener {
+            writeln!(f, "parent: send the filter's listener to {:?}", listener.path)?;
+        }
         self.steps.iter().try_for_each(|planned| writeln!(f, "{}", planned.step))
     }
 }
@@ -340,7 +348,6 @@ impl fmt::Display for Plan {
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let given = [
-        ("seccomp", linux.seccomp().is_some()),
         ("mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
         ("personality", linux.personality().is_some()),

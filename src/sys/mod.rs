@@ -15,6 +15,7 @@ pub mod path;
 pub mod pidfd;
 pub mod privilege;
 pub mod pty;
+pub mod seccomp;
 pub mod socket;
 pub mod spawn;
 pub mod winch;
