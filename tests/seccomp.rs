@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 const X86_64: u32 = 0xc000_003e;
 const X86: u32 = 0x4000_0003;
 const AARCH64: u32 = 0xc000_00b7;
+const ARM: u32 = 0x4000_0028;
 const X32: u32 = 1 << 30;
 const ENOSYS: u32 = answer::ERRNO | libc::ENOSYS as u32;
 const EPERM: u32 = answer::ERRNO | libc::EPERM as u32;
@@ -284,8 +285,7 @@ fn conditions_of_a_rule_and_rules_of_a_call() {
     }
     // Two on one argument are alternatives.
     let twice = rule_if(&["ioctl"], "ALLOW", &[(1, "EQ", 7, 0), (1, "EQ", 8, 0)]);
-    let (filter, warnings) =
-        compile_on(Arch::ScmpArchX86_64, &profile("ERRNO", &[twice])).unwrap();
+    let (filter, warnings) = compile_on(Arch::ScmpArchX86_64, &profile("ERRNO", &[twice])).unwrap();
     assert_eq!(says(&filter, X86_64, 16, &[0, 8]), answer::ALLOW);
     assert!(warnings[0].contains("any of them"), "{warnings:?}");
     // The exact value comes before the range.
@@ -319,9 +319,8 @@ fn calls_made_through_another_one() {
 #[test]
 fn what_cannot_be_had_is_said() {
     let refused = |profile: &Value, native| compile_on(native, profile).unwrap_err();
-    let conditions: Vec<_> = (0..1500)
-        .map(|value| rule_if(&["ioctl"], "ALLOW", &[(1, "EQ", value << 20, 0)]))
-        .collect();
+    let conditions: Vec<_> =
+        (0..1500).map(|value| rule_if(&["ioctl"], "ALLOW", &[(1, "EQ", value << 20, 0)])).collect();
     let error = refused(&profile("ERRNO", &conditions), Arch::ScmpArchX86_64);
     assert!(error.contains("compiles to more than the 4096 that the kernel takes"), "{error}");
     let mut foreign = profile("ERRNO", &[rule(&["read"], "ALLOW")]);
@@ -336,9 +335,29 @@ fn what_cannot_be_had_is_said() {
 #[test]
 fn every_architecture_of_the_specification_is_known() {
     let names = [
-        "X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL",
-        "MIPSEL64", "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390", "S390X", "PARISC",
-        "PARISC64", "RISCV64", "LOONGARCH64", "M68K", "SH", "SHEB",
+        "X86",
+        "X86_64",
+        "X32",
+        "ARM",
+        "AARCH64",
+        "MIPS",
+        "MIPS64",
+        "MIPS64N32",
+        "MIPSEL",
+        "MIPSEL64",
+        "MIPSEL64N32",
+        "PPC",
+        "PPC64",
+        "PPC64LE",
+        "S390",
+        "S390X",
+        "PARISC",
+        "PARISC64",
+        "RISCV64",
+        "LOONGARCH64",
+        "M68K",
+        "SH",
+        "SHEB",
     ];
     let mut profile = profile("ERRNO", &[rule(&["read", "openat"], "ALLOW")]);
     for name in names {
@@ -394,10 +413,36 @@ impl Random {
     /// Actions differ between calls, and between the rules of one call only with `mixed`.
     fn profile(&mut self, mixed: bool) -> Value {
         const NAMES: [&str; 30] = [
-            "read", "write", "open", "openat", "close", "stat", "mmap", "mmap2", "ioctl", "clone",
-            "clone3", "personality", "socket", "accept4", "sendmsg", "semop", "shmget", "msgctl",
-            "socketcall", "ipc", "futex", "futex_time64", "statx", "execve", "prctl", "mount",
-            "no_such_call", "setns", "arch_prctl", "unlinkat",
+            "read",
+            "write",
+            "open",
+            "openat",
+            "close",
+            "stat",
+            "mmap",
+            "mmap2",
+            "ioctl",
+            "clone",
+            "clone3",
+            "personality",
+            "socket",
+            "accept4",
+            "sendmsg",
+            "semop",
+            "shmget",
+            "msgctl",
+            "socketcall",
+            "ipc",
+            "futex",
+            "futex_time64",
+            "statx",
+            "execve",
+            "prctl",
+            "mount",
+            "no_such_call",
+            "setns",
+            "arch_prctl",
+            "unlinkat",
         ];
         const ACTIONS: [&str; 7] =
             ["ALLOW", "ERRNO", "KILL_THREAD", "KILL_PROCESS", "TRAP", "LOG", "TRACE"];
@@ -414,9 +459,8 @@ impl Random {
         }
         let mut profile = profile(default, &rules);
         let archs = ["X86", "X86_64", "X32", "AARCH64", "RISCV64", "ARM", "MIPSEL", "PPC64LE"];
-        let archs: Vec<_> = (0..self.below(5))
-            .map(|_| format!("SCMP_ARCH_{}", self.pick(&archs)))
-            .collect();
+        let archs: Vec<_> =
+            (0..self.below(5)).map(|_| format!("SCMP_ARCH_{}", self.pick(&archs))).collect();
         profile["architectures"] = json!(archs);
         profile["optimize"] = json!(self.below(2) == 1);
         profile
@@ -460,20 +504,22 @@ impl Reference {
         Reference { program, numbers, stub: !lenient.contains(&default) }
     }
 
-    fn largest(&self, arch: u32) -> Option<u32> {
-        let (_, numbers) = self.numbers.iter().find(|(known, _)| *known == arch)?;
-        numbers.iter().copied().max().filter(|number| *number >= 0).map(|number| number as u32)
-    }
-
-    fn says(&self, call: Call) -> u32 {
+    /// None where the two need not agree.
+    fn says(&self, call: Call) -> Option<u32> {
         // The library calls x32 by a number that the kernel does not have.
         let is_x32 = call.arch == X86_64 && call.number & X32 != 0 && call.number != u32::MAX;
         let arch = if is_x32 { 0x4000_003e } else { call.arch };
-        let skipped = call.arch == X86_64 && call.number == u32::MAX;
-        match self.largest(arch) {
-            Some(largest) if self.stub && !skipped && call.number > largest => ENOSYS,
-            _ => run(&self.program, call),
+        let numbers = self.numbers.iter().find(|(known, _)| *known == arch);
+        let numbers = numbers.map_or(&[][..], |(_, numbers)| numbers);
+        let largest = numbers.iter().copied().max().filter(|largest| *largest >= 0);
+        if !self.stub || largest.is_none_or(|largest| i64::from(call.number) <= largest) {
+            return Some(run(&self.program, call));
         }
+        // The library has no number for what goes through socketcall(2) and ipc(2) too, so that
+        // runc refuses the direct calls, allowed or not; nor are Arm's private calls beyond the profile here.
+        let multiplexes = numbers.iter().any(|number| (-300..=-100).contains(number));
+        let skipped = matches!((call.arch, call.number), (X86_64, u32::MAX) | (ARM, 0xf_0000..));
+        (!multiplexes && !skipped).then_some(ENOSYS)
     }
 }
 
@@ -497,7 +543,7 @@ fn libseccomp_says_the_same() {
     let (mut compared, mut calls) = (0, 0);
     let mut wrong = Vec::new();
     for index in 0..count {
-        let profile = random.profile(std::env::var_os("MIXED").is_some() || index % 8 == 9);
+        let profile = random.profile(index % 8 == 7);
         if writeln!(questions, "{profile}").is_err() {
             break;
         }
@@ -511,7 +557,8 @@ fn libseccomp_says_the_same() {
         compared += 1;
         for call in questions_about(&reference, &profile, &mut random) {
             calls += 1;
-            let (ours, theirs) = (run(&filter.program, call), reference.says(call));
+            let Some(theirs) = reference.says(call) else { continue };
+            let ours = run(&filter.program, call);
             if ours != theirs {
                 wrong.push(format!("{call:x?}: {ours:#x}, libseccomp {theirs:#x}\n{profile}"));
                 break;
@@ -525,7 +572,12 @@ fn libseccomp_says_the_same() {
         return;
     }
     eprintln!("{compared} profiles, {calls} calls compared, {} wrong", wrong.len());
-    assert!(wrong.is_empty(), "{} of {compared}\n{}", wrong.len(), wrong[..wrong.len().min(3)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {compared}\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(3)].join("\n")
+    );
 }
 
 /// Calls near everything that the profile speaks of.
@@ -537,7 +589,10 @@ fn questions_about(reference: &Reference, profile: &Value, random: &mut Random) 
         .flat_map(|rule| rule["args"].as_array().unwrap())
         .flat_map(|argument| {
             let index = argument["index"].as_u64().unwrap() as usize;
-            [(index, argument["value"].as_u64().unwrap()), (index, argument["valueTwo"].as_u64().unwrap())]
+            [
+                (index, argument["value"].as_u64().unwrap()),
+                (index, argument["valueTwo"].as_u64().unwrap()),
+            ]
         })
         .collect();
     let mut calls = Vec::new();
