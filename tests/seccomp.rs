@@ -2,6 +2,7 @@
 //! with what the config says, and with what libseccomp makes of random configs.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -69,6 +70,10 @@ struct Call {
 impl Call {
     fn new(arch: u32, number: u32, args: [u64; 6]) -> Self {
         Call { arch, number, args, little_endian: arch & 0x4000_0000 != 0 }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.arch & 0x8000_0000 != 0 && (self.arch != X86_64 || self.number & X32 == 0)
     }
 
     fn word(&self, offset: u32) -> u32 {
@@ -471,7 +476,7 @@ impl Random {
 struct Reference {
     program: Vec<Instruction>,
     /// Of the names, by architecture.
-    numbers: Vec<(u32, Vec<i64>)>,
+    numbers: Vec<(u32, BTreeMap<String, i64>)>,
     stub: bool,
 }
 
@@ -495,8 +500,7 @@ impl Reference {
         let numbers = numbers
             .iter()
             .map(|(arch, names)| {
-                let names = names.as_object().unwrap().values();
-                (arch.parse().unwrap(), names.map(|number| number.as_i64().unwrap()).collect())
+                (arch.parse().unwrap(), serde_json::from_value(names.clone()).unwrap())
             })
             .collect();
         let default = profile["defaultAction"].as_str().unwrap();
@@ -504,22 +508,63 @@ impl Reference {
         Reference { program, numbers, stub: !lenient.contains(&default) }
     }
 
-    /// None where the two need not agree.
-    fn says(&self, call: Call) -> Option<u32> {
+    fn numbers(&self, call: Call) -> Option<&BTreeMap<String, i64>> {
         // The library calls x32 by a number that the kernel does not have.
         let is_x32 = call.arch == X86_64 && call.number & X32 != 0 && call.number != u32::MAX;
         let arch = if is_x32 { 0x4000_003e } else { call.arch };
-        let numbers = self.numbers.iter().find(|(known, _)| *known == arch);
-        let numbers = numbers.map_or(&[][..], |(_, numbers)| numbers);
-        let largest = numbers.iter().copied().max().filter(|largest| *largest >= 0);
+        self.numbers.iter().find(|(known, _)| *known == arch).map(|(_, numbers)| numbers)
+    }
+
+    /// None where the two need not agree.
+    fn says(&self, call: Call) -> Option<u32> {
+        let numbers = || self.numbers(call).into_iter().flat_map(BTreeMap::values).copied();
+        let largest = numbers().max().filter(|largest| *largest >= 0);
         if !self.stub || largest.is_none_or(|largest| i64::from(call.number) <= largest) {
             return Some(run(&self.program, call));
         }
         // The library has no number for what goes through socketcall(2) and ipc(2) too, so that
-        // runc refuses the direct calls, allowed or not; nor are Arm's private calls beyond the profile here.
-        let multiplexes = numbers.iter().any(|number| (-300..=-100).contains(number));
+        // runc refuses the direct calls, allowed or not; nor are Arm's private calls beyond the
+        // profile here.
+        let multiplexes = numbers().any(|number| (-300..=-100).contains(&number));
         let skipped = matches!((call.arch, call.number), (X86_64, u32::MAX) | (ARM, 0xf_0000..));
         (!multiplexes && !skipped).then_some(ENOSYS)
+    }
+
+    /// Whether a rule of the config itself holds for the call: all that matters where all rules
+    /// have the same action.
+    fn any_rule_holds(&self, profile: &Value, call: Call) -> bool {
+        let names = self.numbers(call).into_iter().flatten();
+        let names: Vec<_> = names
+            .filter(|(_, number)| **number == i64::from(call.number))
+            .map(|(n, _)| n)
+            .collect();
+        let mut rules = profile["syscalls"].as_array().unwrap().iter();
+        rules.any(|rule| {
+            let named = rule["names"].as_array().unwrap().iter();
+            let named =
+                named.filter_map(Value::as_str).any(|name| names.iter().any(|n| *n == name));
+            let args = rule["args"].as_array().unwrap();
+            let index = |arg: &Value| arg["index"].as_u64().unwrap() as usize;
+            let mut indices: Vec<_> = args.iter().map(index).collect();
+            indices.sort_unstable();
+            indices.dedup();
+            let mut held = args.iter().map(|arg| {
+                let (value, two) =
+                    (arg["value"].as_u64().unwrap(), arg["valueTwo"].as_u64().unwrap());
+                let keep = if call.is_wide() { u64::MAX } else { u64::from(u32::MAX) };
+                let (is, value, two) = (call.args[index(arg)] & keep, value & keep, two & keep);
+                match arg["op"].as_str().unwrap() {
+                    "SCMP_CMP_NE" => is != value,
+                    "SCMP_CMP_LT" => is < value,
+                    "SCMP_CMP_LE" => is <= value,
+                    "SCMP_CMP_EQ" => is == value,
+                    "SCMP_CMP_GE" => is >= value,
+                    "SCMP_CMP_GT" => is > value,
+                    _ => is & value == two & value,
+                }
+            });
+            named && if indices.len() == args.len() { held.all(|it| it) } else { held.any(|it| it) }
+        })
     }
 }
 
@@ -540,10 +585,11 @@ fn libseccomp_says_the_same() {
     let mut answers = BufReader::new(reference.stdout.take().unwrap()).lines();
     let count = std::env::var("PROFILES").map_or(300, |count| count.parse().unwrap());
     let mut random = Random(0x5eed);
-    let (mut compared, mut calls) = (0, 0);
+    let (mut compared, mut calls, mut misread) = (0, 0, 0);
     let mut wrong = Vec::new();
     for index in 0..count {
-        let profile = random.profile(index % 8 == 7);
+        let mixed = index % 8 == 7;
+        let profile = random.profile(mixed);
         if writeln!(questions, "{profile}").is_err() {
             break;
         }
@@ -555,14 +601,22 @@ fn libseccomp_says_the_same() {
         let (false, Ok((filter, _))) = (answer.is_null(), &ours) else { continue };
         let reference = Reference::of(&answer, &profile);
         compared += 1;
+        let default = run(&filter.program, Call::new(X86_64, u32::MAX, [0; 6]));
         for call in questions_about(&reference, &profile, &mut random) {
             calls += 1;
             let Some(theirs) = reference.says(call) else { continue };
             let ours = run(&filter.program, call);
-            if ours != theirs {
+            if ours == theirs {
+                continue;
+            }
+            // Where alternatives on one argument differ in their upper halves, the library merges
+            // what it should not; the config itself decides then, where one answer is in question.
+            let said = if reference.any_rule_holds(&profile, call) { answer::LOG } else { default };
+            if mixed || ours != said {
                 wrong.push(format!("{call:x?}: {ours:#x}, libseccomp {theirs:#x}\n{profile}"));
                 break;
             }
+            misread += 1;
         }
     }
     drop(questions);
@@ -571,7 +625,10 @@ fn libseccomp_says_the_same() {
         eprintln!("skipped: this host has no libseccomp");
         return;
     }
-    eprintln!("{compared} profiles, {calls} calls compared, {} wrong", wrong.len());
+    eprintln!(
+        "{compared} profiles, {calls} calls compared, {misread} misread by it, {} wrong",
+        wrong.len()
+    );
     assert!(
         wrong.is_empty(),
         "{} of {compared}\n{}",
@@ -598,7 +655,7 @@ fn questions_about(reference: &Reference, profile: &Value, random: &mut Random) 
     let mut calls = Vec::new();
     for (arch, numbers) in &reference.numbers {
         let token = if *arch == 0x4000_003e { X86_64 } else { *arch };
-        let named = numbers.iter().filter(|number| **number >= 0).map(|number| *number as u32);
+        let named = numbers.values().filter(|number| **number >= 0).map(|number| *number as u32);
         let near = named.flat_map(|number| [number, number + 1, number.saturating_sub(1)]);
         for number in near.chain([0, 102, 117, u32::MAX, X32, X32 - 1, X32 + 200, 600]) {
             for _ in 0..8 {

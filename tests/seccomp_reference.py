@@ -61,7 +61,8 @@ def compiled(library: Any, profile: dict[str, Any]) -> dict[str, Any] | None:
     archs = {native}
     try:
         for name in profile.get("architectures", []):
-            token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
+            name = name.removeprefix("SCMP_ARCH_").lower()
+            token = library.seccomp_arch_resolve_name(name.encode())
             archs.add(token)
             if library.seccomp_arch_add(context, token) not in {0, -17}:
                 return None
@@ -78,10 +79,8 @@ def compiled(library: Any, profile: dict[str, Any]) -> dict[str, Any] | None:
     finally:
         library.seccomp_release(context)
     names = sorted({name for rule in profile["syscalls"] for name in rule["names"]})
-    numbers = {
-        arch: {name: library.seccomp_syscall_resolve_name_arch(arch, name.encode()) for name in names}
-        for arch in archs
-    }
+    resolve = library.seccomp_syscall_resolve_name_arch
+    numbers = {arch: {name: resolve(arch, name.encode()) for name in names} for arch in archs}
     return {"program": program.hex(), "numbers": numbers}
 
 

@@ -557,7 +557,6 @@ def test_raising_a_limit(bundle: BundleFactory, root: Path, box: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("linux.seccomp", {"defaultAction": "SCMP_ACT_ERRNO"}),
         ("process.apparmorProfile", "box"),
         ("process.selinuxLabel", "system_u:system_r:svirt_lxc_net_t:s0:c124,c675"),
         ("linux.intelRdt", {"closID": "x"}),
