@@ -49,9 +49,7 @@ def calls(text: str) -> dict[str, int]:
 
 
 def tables(uapi: Path, s390: Path) -> dict[str, dict[str, int]]:
-    found = {
-        column: calls((uapi / header).read_text()) for column, header in COLUMNS if header
-    }
+    found = {column: calls((uapi / header).read_text()) for column, header in COLUMNS if header}
     for name, number in PRIVATE.findall((uapi / "arm/asm/unistd.h").read_text()):
         found["ARM"][name] = ARM_PRIVATE + int(number)
     newer = {name: number for name, number in found["S390X"].items() if number in UNIFORM}
@@ -66,7 +64,7 @@ def main() -> None:
     print(HEADER, end="")
     for index, (column, _) in enumerate(COLUMNS):
         print(f"pub(super) const {column}: usize = {index};")
-    print(f"\n#[rustfmt::skip]\npub(super) const TABLE: [(&str, Row); {len(names)}] = [")
+    print(f"\n#[rustfmt::skip]\npub(super) static TABLE: [(&str, Row); {len(names)}] = [")
     for name in names:
         numbers = [by_column[column].get(name) for column, _ in COLUMNS]
         row = ",".join("X" if number is None else str(number) for number in numbers)
@@ -74,7 +72,7 @@ def main() -> None:
     print("];")
 
 
-HEADER = '''\
+HEADER = """\
 //! The numbers of system calls: data, written by packaging/syscall_table.py.
 //!
 //! From the headers of Linux 7.2 (Debian's linux-libc-dev 7.2.13), those of 31-bit s390, which
@@ -88,7 +86,7 @@ pub(super) type Row = [u16; 18];
 /// Not there.
 pub(super) const X: u16 = u16::MAX;
 
-'''
+"""
 
 if __name__ == "__main__":
     main()

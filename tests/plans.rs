@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Arch;
 use rscontainer::cgroup::Hierarchies;
-use rscontainer::plan::step::StartSignal;
 use rscontainer::plan::seccomp::Support;
+use rscontainer::plan::step::StartSignal;
 use rscontainer::plan::{Facts, Plan, Situation};
 use rscontainer::spec::{self, Host};
 use serde::Deserialize;

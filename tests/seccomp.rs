@@ -82,7 +82,7 @@ impl Call {
             4 => self.arch,
             16..64 => {
                 let argument = self.args[(offset as usize - 16) / 8];
-                let first = offset % 8 == 0;
+                let first = offset.is_multiple_of(8);
                 if first == self.little_endian { argument as u32 } else { (argument >> 32) as u32 }
             }
             _ => panic!("a load of {offset}"),

@@ -61,8 +61,8 @@ def compiled(library: Any, profile: dict[str, Any]) -> dict[str, Any] | None:
     archs = {native}
     try:
         for name in profile.get("architectures", []):
-            name = name.removeprefix("SCMP_ARCH_").lower()
-            token = library.seccomp_arch_resolve_name(name.encode())
+            short = name.removeprefix("SCMP_ARCH_").lower()
+            token = library.seccomp_arch_resolve_name(short.encode())
             archs.add(token)
             if library.seccomp_arch_add(context, token) not in {0, -17}:
                 return None

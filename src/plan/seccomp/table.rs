@@ -31,7 +31,7 @@ pub(super) const PARISC64: usize = 16;
 pub(super) const PARISC: usize = 17;
 
 #[rustfmt::skip]
-pub(super) const TABLE: [(&str, Row); 508] = [
+pub(super) static TABLE: [(&str, Row); 508] = [
     ("_llseek", [X,X,140,X,140,X,X,140,140,X,140,X,X,140,140,140,X,140]),
     ("_newselect", [X,X,142,X,142,X,X,142,142,X,142,22,22,142,142,142,142,142]),
     ("_sysctl", [156,X,149,X,149,X,X,149,149,149,149,152,152,153,149,149,149,149]),
