@@ -519,7 +519,7 @@ impl Reference {
     fn says(&self, call: Call) -> Option<u32> {
         let numbers = || self.numbers(call).into_iter().flat_map(BTreeMap::values).copied();
         let largest = numbers().max().filter(|largest| *largest >= 0);
-        if !self.stub || largest.is_none_or(|largest| i64::from(call.number) <= largest) {
+        if !self.stub || largest.is_some_and(|largest| i64::from(call.number) <= largest) {
             return Some(run(&self.program, call));
         }
         // The library has no number for what goes through socketcall(2) and ipc(2) too, so that
@@ -527,7 +527,10 @@ impl Reference {
         // profile here.
         let multiplexes = numbers().any(|number| (-300..=-100).contains(&number));
         let skipped = matches!((call.arch, call.number), (X86_64, u32::MAX) | (ARM, 0xf_0000..));
-        (!multiplexes && !skipped).then_some(ENOSYS)
+        if multiplexes || skipped {
+            return None;
+        }
+        Some(if largest.is_some() { ENOSYS } else { run(&self.program, call) })
     }
 
     /// Whether a rule of the config itself holds for the call: all that matters where all rules

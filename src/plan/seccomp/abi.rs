@@ -144,20 +144,35 @@ impl Abi {
             (_, number) => number,
         })
     }
+}
 
+/// A call by its name, looked up once for all architectures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) name: &'a str,
+    pub(super) row: &'static Row,
     /// The call that does this one's work too, and its first argument then.
-    pub(super) fn multiplexed(self, name: &str) -> Option<(u32, u64)> {
-        let place = SOCKET_CALLS.iter().position(|call| *call == name);
-        let (by, code) = match place {
-            Some(place) => ("socketcall", place as u64 + 1),
-            None => ("ipc", IPC_CALLS.iter().find(|(call, _)| *call == name)?.1),
-        };
-        Some((self.number(row(by)?)?, code))
+    pub(super) through: Option<(&'static Row, u64)>,
+}
+
+impl<'a> Call<'a> {
+    /// None for a name that no architecture has.
+    pub(super) fn find(name: &'a str) -> Option<Self> {
+        Some(Call { name, row: row(name)?, through: through(name) })
     }
 }
 
-/// A call's numbers; none for a name that no architecture has.
-pub(super) fn row(name: &str) -> Option<&'static Row> {
+fn row(name: &str) -> Option<&'static Row> {
     let place = TABLE.binary_search_by_key(&name, |(name, _)| name).ok()?;
     TABLE.get(place).map(|(_, row)| row)
+}
+
+fn through(name: &str) -> Option<(&'static Row, u64)> {
+    match SOCKET_CALLS.iter().position(|call| *call == name) {
+        Some(place) => Some((row("socketcall")?, place as u64 + 1)),
+        None => {
+            let (_, code) = IPC_CALLS.iter().find(|(call, _)| *call == name)?;
+            Some((row("ipc")?, *code))
+        }
+    }
 }

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSyscall};
 
-use super::abi::{self, Abi};
+use super::abi::{Abi, Call};
 use super::condition::{Alternative, Condition};
 use super::returned;
 
 /// A rule as every architecture starts from it.
 pub(super) struct Rule<'a> {
     /// Its place in the config.
-    index: usize,
-    names: &'a [String],
+    pub(super) index: usize,
+    calls: Vec<Call<'a>>,
+    /// The names of none.
+    pub(super) unknown: Vec<&'a str>,
     action: u32,
     /// Of which one must hold; an empty one always does.
     alternatives: Vec<Vec<Condition>>,
+    pub(super) repeats_an_argument: bool,
     /// It says what is said anyway.
     redundant: bool,
 }
@@ -26,9 +29,18 @@ pub(super) fn rules(seccomp: &LinuxSeccomp) -> Vec<Rule<'_>> {
     syscalls
         .map(|(index, rule)| {
             let action = returned(rule.action(), rule.errno_ret());
+            let mut calls = Vec::with_capacity(rule.names().len());
+            let mut unknown = Vec::new();
+            for name in rule.names() {
+                match Call::find(name) {
+                    Some(call) => calls.push(call),
+                    None => unknown.push(name.as_str()),
+                }
+            }
+            let repeats_an_argument = repeats_an_argument(rule);
+            let alternatives = alternatives(rule, repeats_an_argument);
             let redundant = action == default;
-            let alternatives = alternatives(rule);
-            Rule { index, names: rule.names(), action, alternatives, redundant }
+            Rule { index, calls, unknown, action, alternatives, repeats_an_argument, redundant }
         })
         .collect()
 }
@@ -36,16 +48,16 @@ pub(super) fn rules(seccomp: &LinuxSeccomp) -> Vec<Rule<'_>> {
 /// The conditions of a rule are joined by "and", but for those of a rule that has two on the same
 /// argument: these are joined by "or". No range can be asked for that way, but runc and crun have
 /// always read rules so, and profiles depend on it.
-fn alternatives(rule: &LinuxSyscall) -> Vec<Vec<Condition>> {
+fn alternatives(rule: &LinuxSyscall, repeats_an_argument: bool) -> Vec<Vec<Condition>> {
     let mut conditions: Vec<_> = rule.args().iter().flatten().map(Condition::of).collect();
-    if repeats_an_argument(rule) {
+    if repeats_an_argument {
         return conditions.into_iter().map(|condition| vec![condition]).collect();
     }
     conditions.sort_by_key(|condition| condition.argument);
     vec![conditions]
 }
 
-pub(super) fn repeats_an_argument(rule: &LinuxSyscall) -> bool {
+fn repeats_an_argument(rule: &LinuxSyscall) -> bool {
     let mut seen = 0_u64;
     rule.args().iter().flatten().any(|argument| {
         let bit = 1 << (argument.index() & 63);
@@ -85,8 +97,8 @@ impl<'a> Decisions<'a> {
     pub(super) fn of(rules: &[Rule<'a>], abi: Abi) -> Self {
         let mut decisions = Decisions::default();
         for rule in rules {
-            for name in rule.names {
-                decisions.name(rule, name, abi);
+            for call in &rule.calls {
+                decisions.call(rule, call, abi);
             }
         }
         for decision in decisions.by_number.values_mut() {
@@ -97,15 +109,15 @@ impl<'a> Decisions<'a> {
         decisions
     }
 
-    fn name(&mut self, rule: &Rule<'a>, name: &'a str, abi: Abi) {
-        let number = abi::row(name).and_then(|row| abi.number(row));
+    fn call(&mut self, rule: &Rule<'a>, call: &Call<'a>, abi: Abi) {
+        let number = abi.number(call.row);
         let private = abi.private_from().unwrap_or(u32::MAX);
         let counted = number.filter(|number| *number < private);
         self.largest = self.largest.max(counted);
         if rule.redundant {
             return;
         }
-        let multiplexed = abi.multiplexed(name);
+        let multiplexed = call.through.and_then(|(row, code)| Some((abi.number(row)?, code)));
         for alternative in &rule.alternatives {
             let mut conditions = alternative.clone();
             if !abi.is_wide() {
@@ -115,7 +127,7 @@ impl<'a> Decisions<'a> {
                 self.add(by, rule, through(&conditions, code), None);
             }
             if let Some(number) = number {
-                self.add(number, rule, conditions, Some(name));
+                self.add(number, rule, conditions, Some(call.name));
             }
         }
     }

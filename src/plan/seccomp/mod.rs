@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::sys::seccomp::{Instruction, answer, flag};
 use abi::Abi;
 use assemble::Assembler;
-use decisions::{Conflict, Decisions};
+use decisions::{Conflict, Decisions, Rule};
 use numbers::Numbers;
 pub use support::{ACTIONS, Support};
 
@@ -82,7 +82,7 @@ pub(super) fn compile(seccomp: &LinuxSeccomp, support: &Support) -> Result<Compi
     let default = returned(seccomp.default_action(), seccomp.default_errno_ret());
     let mut decided: Vec<_> = abis.iter().map(|abi| (*abi, Decisions::of(&rules, *abi))).collect();
     if let Some((_, native)) = decided.first() {
-        report(seccomp, native, &mut warnings)?;
+        report(&rules, native, &mut warnings)?;
     }
     let mut questions = Vec::new();
     let mut architectures = Vec::new();
@@ -143,18 +143,13 @@ fn architectures(
 }
 
 /// Says which rules have no effect, and refuses those of which one must be a mistake.
-fn report(
-    seccomp: &LinuxSeccomp,
-    native: &Decisions<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    let rules = seccomp.syscalls().iter().flatten().enumerate();
-    for (index, rule) in rules {
-        let at = format_args!("{PROPERTY}.syscalls[{index}]");
-        for name in rule.names().iter().filter(|name| abi::row(name).is_none()) {
+fn report(rules: &[Rule<'_>], native: &Decisions<'_>, warnings: &mut Vec<String>) -> Result<()> {
+    for rule in rules {
+        let at = format_args!("{PROPERTY}.syscalls[{}]", rule.index);
+        for name in &rule.unknown {
             warnings.push(format!("{at}.names: no system call is called {name:?}; it is left out"));
         }
-        if decisions::repeats_an_argument(rule) {
+        if rule.repeats_an_argument {
             warnings.push(format!(
                 "{at}.args: with two on one argument, the rule holds where any of them does"
             ));
