@@ -188,6 +188,14 @@ def test_as_few_calls_as_possible_after_the_load(bundle: BundleFactory, root: Pa
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
 
 
+def test_a_filter_that_kills_its_init(bundle: BundleFactory, root: Path) -> None:
+    profile = but(["execve", "exit"], "SCMP_ACT_ALLOW", default="SCMP_ACT_KILL_PROCESS")
+    with pytest.raises(rsc.ContainerError) as caught:
+        rsc.run(bundle(under(profile, False)), ["true"], root=root, timeout=60)
+    assert "was killed while it was set up (asked for by $.linux.seccomp)" in str(caught.value)
+    assert "its filter may kill it for a call" in str(caught.value)
+
+
 def test_conditions_on_arguments(sh: Shell) -> None:
     # kill(pid, signal): of the signals only one.
     condition = {"index": 1, "value": signal.SIGUSR1, "op": "SCMP_CMP_EQ"}

@@ -351,6 +351,12 @@ fn path_of(step: &Step) -> Option<String> {
 
 fn died(plan: &Plan) -> Error {
     let error = Error::new(Kind::Other, "the container's init was killed while it was set up");
+    if plan.steps.iter().any(|planned| matches!(planned.step, Step::LoadFilter(_))) {
+        return error.asked_by("$.linux.seccomp").hint(
+            "its filter may kill it for a call that it makes after loading it: with \
+             $.process.noNewPrivileges, that is execve(2) alone",
+        );
+    }
     if plan.cgroup.is_empty() {
         return error;
     }

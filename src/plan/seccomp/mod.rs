@@ -163,7 +163,7 @@ fn report(rules: &[Rule<'_>], native: &Decisions<'_>, warnings: &mut Vec<String>
             return Err(Error::spec(at, None, SECTION, message));
         }
         warnings.push(format!(
-            "{at}: a rule without conditions has another action for {name:?}, and decides"
+            "{at}: another rule has another action for {name:?}; the first without args decides"
         ));
     }
     Ok(())

@@ -9,10 +9,10 @@ use crate::sys::seccomp::answer;
 
 /// The runs of the architectures behind one `AUDIT_ARCH_…`, and the questions of all.
 pub(super) struct Numbers<'q> {
-    pub(super) default: u32,
+    default: u32,
     /// What is answered to numbers beyond all that the config names.
-    pub(super) beyond: u32,
-    pub(super) questions: &'q mut Vec<Question>,
+    beyond: u32,
+    questions: &'q mut Vec<Question>,
     runs: Vec<Run>,
 }
 
