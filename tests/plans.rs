@@ -6,7 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Arch;
 use rscontainer::cgroup::Hierarchies;
+use rscontainer::plan::seccomp::Support;
 use rscontainer::plan::step::StartSignal;
 use rscontainer::plan::{Facts, Plan, SecurityModules, Situation};
 use rscontainer::spec::{self, Host};
@@ -62,6 +64,7 @@ fn facts(case: &Case) -> Facts {
         capabilities,
         modules,
         resctrl: case.resctrl.clone(),
+        seccomp: Support { native: Some(Arch::ScmpArchX86_64), ..Support::full() },
     }
 }
 

@@ -557,7 +557,6 @@ def test_raising_a_limit(bundle: BundleFactory, root: Path, box: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("linux.seccomp", {"defaultAction": "SCMP_ACT_ERRNO"}),
         ("linux.cgroupsPath", "slice:prefix:name"),
     ],
 )

@@ -13,7 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::{Interrupt, never};
-use crate::launch::{Announce, Child, Cradle, Duties, Launch};
+use crate::launch::{self, Announce, Child, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::resctrl::{Resctrl, ResctrlPlan};
@@ -192,6 +192,11 @@ impl Duties for Parent<'_> {
             hooks::run(&self.plan.hooks.create_runtime, &state, &mut never)?;
         }
         Ok(state)
+    }
+
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
+        let Some(to) = &self.plan.listener else { return Ok(()) };
+        launch::send_listener(to, &listener, pid, self.state, Status::Creating)
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
 use super::{Held, Running};
-use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::launch::{Announce, Cradle, Duties, Launch};
+use crate::launch::{self, Announce, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
-use crate::resctrl::Resctrl;
 use crate::state::{Root, Status, pidfd_of};
 
 /// What is run in which container.
@@ -65,8 +64,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         container: Some(init),
     };
     let mut child = launch.begin()?.child(execution.announce)?;
-    let (cgroup, resctrl) = (&held.state.cgroup, held.state.resctrl.as_ref());
-    let mut visit = Visit { cgroup, resctrl, pid: child.pid.as_raw() };
+    let mut visit = Visit { plan: &plan, held: &held, pid: child.pid };
     match child.attend(&mut visit).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
@@ -84,18 +82,24 @@ fn ended(id: &str, error: &Error) -> Error {
 
 /// The cgroup is there, and an exec has no hooks.
 struct Visit<'a> {
-    cgroup: &'a Cgroup,
-    resctrl: Option<&'a Resctrl>,
-    pid: i32,
+    plan: &'a Plan,
+    held: &'a Held,
+    pid: Pid,
 }
 
 impl Duties for Visit<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
-        self.resctrl.map_or(Ok(()), |resctrl| resctrl.join(self.pid))?;
-        self.cgroup.entrances(!born_inside)
+        let state = &self.held.state;
+        state.resctrl.as_ref().map_or(Ok(()), |resctrl| resctrl.join(self.pid.as_raw()))?;
+        state.cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {
         Ok(Vec::new())
+    }
+
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
+        let Some(to) = &self.plan.listener else { return Ok(()) };
+        launch::send_listener(to, &listener, pid, &self.held.state, self.held.status)
     }
 }

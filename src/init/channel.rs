@@ -24,6 +24,8 @@ pub enum Message {
     Born(Pid, OwnedFd),
     /// The container's end of its terminal is in place; this is the other one.
     Terminal(OwnedFd),
+    /// Calls wait for an answer from now on; this is where they are heard.
+    Listener(OwnedFd),
     /// A step failed, and the child is ending.
     Failed {
         /// Which step of the plan.
@@ -41,6 +43,7 @@ const REACHED: u8 = 1;
 const TERMINAL: u8 = 2;
 const FAILED: u8 = 3;
 const BORN: u8 = 4;
+const LISTENER: u8 = 5;
 
 fn header(tag: u8, step: usize, number: i32) -> [u8; SIZE] {
     let mut message = [0; SIZE];
@@ -117,6 +120,11 @@ pub(super) fn send_born(channel: BorrowedFd<'_>, pid: Pid, pidfd: &OwnedFd) -> n
     socket::send(channel, &header(BORN, 0, pid.as_raw()), &[pidfd.as_fd()])
 }
 
+/// Hands the parent the listener of a filter of system calls.
+pub(super) fn send_listener(channel: BorrowedFd<'_>, listener: BorrowedFd<'_>) -> nix::Result<()> {
+    socket::send(channel, &header(LISTENER, 0, 0), &[listener])
+}
+
 /// Tells whoever waits that a step failed; a peer that is gone needs no telling.
 pub(super) fn send_failed(channel: BorrowedFd<'_>, step: usize, failure: &Failure) {
     let mut message = header(FAILED, step, failure.errno as i32);
@@ -150,6 +158,7 @@ pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
         (BORN, Some(pidfd)) => Ok(Some(Message::Born(Pid::from_raw(number), pidfd))),
         (REACHED, None) => Ok(Some(Message::Reached(step))),
         (TERMINAL, Some(terminal)) => Ok(Some(Message::Terminal(terminal))),
+        (LISTENER, Some(listener)) => Ok(Some(Message::Listener(listener))),
         (FAILED, None) => {
             let errno = Errno::from_raw(number);
             let mut texts = buffer[TEXT..].split(|byte| *byte == 0);

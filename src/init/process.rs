@@ -9,11 +9,12 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::AccessFlags;
 
-use super::{Child, Done, Failure, home, set_user};
+use super::{Child, Done, Failure, channel, home, set_user};
+use crate::plan::seccomp::Filter;
 use crate::plan::step::{SecurityModule, Step};
 use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
-use crate::sys::{clone, fds, path, privilege, sched};
+use crate::sys::{clone, fds, path, privilege, sched, seccomp};
 
 impl<'plan> Child<'plan> {
     pub(super) fn process_step(&mut self, step: &'plan Step) -> Done {
@@ -56,19 +57,31 @@ impl<'plan> Child<'plan> {
                 self.home = Some(home::variable(*uid));
                 Ok(())
             }
+            Step::ResetSignals => privilege::reset_signals().map_err(Failure::of("sigprocmask")),
+            Step::LoadFilter(filter) => self.load_filter(filter),
             Step::Exec { argv, envp } => {
                 let program = self.program.unwrap_or(c"");
                 let with_home = self.home.take().map(|home| {
                     Strings::new(envp.as_slice().iter().cloned().chain([home]).collect())
                 });
                 let envp = with_home.as_ref().unwrap_or(envp);
-                // Rust ignores SIGPIPE, and whoever called may ignore or block more; a program
-                // starts with none of it (signal(7): ignored signals stay so over an exec).
-                privilege::reset_signals().map_err(Failure::of("sigprocmask"))?;
                 Err(Failure::new("execve", clone::execve(program, argv, envp)))
             }
             _ => Err(Failure::new("step", Errno::ENOSYS)),
         }
+    }
+}
+
+impl Child<'_> {
+    fn load_filter(&self, filter: &Filter) -> Done {
+        let listener =
+            seccomp::load(filter.flags, &filter.program).map_err(Failure::of("seccomp"))?;
+        let Some(listener) = listener else { return Ok(()) };
+        channel::send_listener(self.channel.as_fd(), listener.as_fd())
+            .map_err(Failure::of("sendmsg"))?;
+        // It closes on exec. close(2) would be one more call that the filter has to allow.
+        std::mem::forget(listener);
+        Ok(())
     }
 }
 

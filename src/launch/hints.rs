@@ -77,6 +77,18 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "lowering it needs CAP_SYS_RESOURCE: ask for at least the present value"
         }
         (Step::Sysctl { .. }, Errno::ENOENT) => "this kernel does not have that parameter",
+        (Step::LoadFilter(_), Errno::EACCES) => {
+            "set $.process.noNewPrivileges: else it takes CAP_SYS_ADMIN in the user namespace"
+        }
+        (Step::LoadFilter(_), Errno::EBUSY) => {
+            "this process is under a filter with a listener already, and there can be but one"
+        }
+        (Step::LoadFilter(_), Errno::ENOMEM) => {
+            "this process is under as many filters already as the kernel allows"
+        }
+        (Step::LoadFilter(_), Errno::EINVAL) => {
+            "this kernel lacks something of it: leave $.linux.seccomp.flags out"
+        }
         (Step::Chdir(_), Errno::ENOENT) => "the folder must exist in the container",
         (Step::Chdir(_), Errno::ENOTDIR) => "the working directory must be a folder",
         (Step::Capabilities { .. } | Step::DropBounding(_), Errno::EPERM) => {

@@ -4,6 +4,7 @@
 //! child waits for what the parent owes only at the steps where the order
 //! matters. The plan tells both sides what those are.
 
+mod agent;
 mod birth;
 mod hints;
 mod id_mapped;
@@ -20,6 +21,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
+pub use agent::send_listener;
 pub use birth::Here;
 use birth::Newborn;
 pub use network::SpareNetwork;
@@ -143,6 +145,8 @@ pub trait Duties {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>>;
     /// The container's state as hooks read it, and the hooks that run in the runtime's namespaces.
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>>;
+    /// Hand the listener of the child's filter to the agent that answers.
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()>;
 }
 
 impl Child<'_> {
@@ -156,6 +160,7 @@ impl Child<'_> {
             match self.receive()? {
                 Some(Message::Terminal(terminal)) => self.terminal = Some(terminal),
                 Some(Message::Born(..)) => return Err(second_birth::out_of_turn()),
+                Some(Message::Listener(listener)) => duties.listener(self.pid, listener)?,
                 Some(Message::Reached(index)) => {
                     match self.plan.step(index).and_then(|planned| planned.step.wait()) {
                         Some(Wait::Hooks(point)) => {
@@ -357,6 +362,12 @@ fn path_of(step: &Step) -> Option<String> {
 
 fn died(plan: &Plan) -> Error {
     let error = Error::new(Kind::Other, "the container's init was killed while it was set up");
+    if plan.steps.iter().any(|planned| matches!(planned.step, Step::LoadFilter(_))) {
+        return error.asked_by("$.linux.seccomp").hint(
+            "its filter may kill it for a call that it makes after loading it: with \
+             $.process.noNewPrivileges, that is execve(2) alone",
+        );
+    }
     if plan.cgroup.is_empty() {
         return error;
     }

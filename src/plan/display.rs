@@ -38,6 +38,9 @@ impl Display for Plan {
         if let Some(value) = self.born.oom_score_adj {
             writeln!(f, "parent: set oom_score_adj to {value}")?;
         }
+        if let Some(listener) = &self.listener {
+            writeln!(f, "parent: send the filter's listener to {:?}", listener.path)?;
+        }
         for tree in &self.mapped {
             writeln!(f, "parent: {tree}")?;
         }
@@ -314,6 +317,8 @@ impl Step {
             }
             Step::Home { uid } => write!(f, "look up HOME of user {uid} in \"/etc/passwd\""),
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
+            Step::LoadFilter(filter) => filter.fmt(f),
+            Step::ResetSignals => f.write_str("reset signals"),
             Step::Umask(mask) => write!(f, "set umask {mask:04o}"),
             Step::FindProgram { name, .. } => write!(f, "find program {}", Quoted(name)),
             Step::CloseDescriptors { keep: 0 } => f.write_str("close descriptors from 3 on exec"),

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{FsType, statfs};
 
 use super::SecurityModules;
+use super::seccomp::{ACTIONS, Support};
 use crate::cgroup::Hierarchies;
 use crate::error::{Error, Result};
 use crate::sys::privilege;
+use crate::sys::seccomp::{self, flag};
 
 /// The host as far as plans depend on it.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Facts {
     pub modules: SecurityModules,
     /// Where resctrl is mounted.
     pub resctrl: Option<PathBuf>,
+    /// What the kernel has of seccomp.
+    pub seccomp: Support,
 }
 
 impl Facts {
@@ -44,6 +48,7 @@ impl Facts {
             capabilities: own.permitted & bounding,
             modules: SecurityModules { apparmor: has_apparmor(), selinux: has_selinux() },
             resctrl: crate::resctrl::mount_point(),
+            seccomp: seccomp_support(),
         })
     }
 }
@@ -59,4 +64,16 @@ fn has_apparmor() -> bool {
 fn has_selinux() -> bool {
     const SELINUX_MAGIC: FsType = FsType(libc::SELINUX_MAGIC as _);
     statfs("/sys/fs/selinux").is_ok_and(|found| found.filesystem_type() == SELINUX_MAGIC)
+}
+
+fn seccomp_support() -> Support {
+    // Each alone would be refused: the last one only goes with a listener.
+    let flags = [flag::LOG, flag::SPEC_ALLOW, flag::NEW_LISTENER, flag::WAIT_KILLABLE_RECV];
+    let with = |flag| if flag == flag::WAIT_KILLABLE_RECV { flag::NEW_LISTENER } else { 0 };
+    let known = flags.into_iter().filter(|flag| seccomp::has_flags(flag | with(*flag)));
+    Support {
+        actions: ACTIONS.into_iter().filter(|action| seccomp::has_action(*action)).collect(),
+        flags: known.fold(0, |bits, flag| bits | flag),
+        ..Support::full()
+    }
 }

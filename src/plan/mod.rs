@@ -19,6 +19,7 @@ mod options;
 mod process;
 mod rootfs;
 mod scheduling;
+pub mod seccomp;
 pub mod step;
 
 use std::ffi::CString;
@@ -76,6 +77,9 @@ pub struct Plan {
     pub net_devices: Vec<NetDevice>,
     /// Programs to run at the specification's moments.
     pub hooks: HookPrograms,
+    /// Who is to hear from the filter of system calls.
+    #[serde(skip)]
+    pub listener: Option<seccomp::Listener>,
     /// What the child does.
     pub steps: Vec<Planned>,
     /// What the specification wants said and not refused.
@@ -91,7 +95,6 @@ impl Plan {
     /// not supported yet; never silently left out.
     pub fn compile(spec: &Spec, facts: &Facts, situation: &Situation) -> Result<Plan> {
         let linux = spec.linux().as_ref();
-        refuse_unsupported(spec)?;
         let cgroup_plan = cgroup::plan(
             &facts.hierarchies,
             linux.and_then(|linux| linux.cgroups_path().as_deref()),
@@ -104,9 +107,10 @@ impl Plan {
         let resctrl = resctrl::plan(rdt, facts.resctrl.as_deref(), &situation.id)?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);
         let born = compiler.container(spec)?;
-        let Compiler { cgroup, mapped, net_devices, hooks, steps, mut warnings, .. } = compiler;
+        let Compiler { cgroup, mapped, net_devices, hooks, listener, steps, mut warnings, .. } =
+            compiler;
         warnings.extend_from_slice(cgroup.warnings());
-        Ok(Plan { born, cgroup, resctrl, mapped, net_devices, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, resctrl, mapped, net_devices, listener, hooks, steps, warnings })
     }
 
     /// Decides how a further process enters a running container.
@@ -148,9 +152,9 @@ impl Plan {
             compiler.push(Step::Chroot, "$.root.path");
         }
         compiler.process(spec, process)?;
-        let Compiler { steps, warnings, .. } = compiler;
+        let Compiler { listener, steps, warnings, .. } = compiler;
         let born = Born { affinity, ..Born::default() };
-        Ok(Plan { born, steps, warnings, ..Plan::default() })
+        Ok(Plan { born, listener, steps, warnings, ..Plan::default() })
     }
 
     /// Whether the child clones again, and another goes on in its place.
@@ -172,6 +176,7 @@ pub(crate) struct Compiler<'a> {
     mapped: Vec<MappedTree>,
     net_devices: Vec<NetDevice>,
     hooks: HookPrograms,
+    listener: Option<seccomp::Listener>,
     steps: Vec<Planned>,
     warnings: Vec<String>,
     new_namespaces: i32,
@@ -198,6 +203,7 @@ impl<'a> Compiler<'a> {
             mapped: Vec::new(),
             net_devices: Vec::new(),
             hooks,
+            listener: None,
             steps: Vec::with_capacity(96),
             warnings: Vec::new(),
             new_namespaces: 0,
@@ -354,24 +360,6 @@ impl<'a> Compiler<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// What the specification has and this version does not: refused, for a container that silently
-/// lacks a part of its confinement is worse than none.
-fn refuse_unsupported(spec: &Spec) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    let given = [("seccomp", linux.seccomp().is_some())];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => {
-            Err(unsupported(&format!("$.linux.{name}"), "config-linux.md", "this property is"))
-        }
-        None => Ok(()),
-    }
-}
-
-/// An honest "not yet".
-pub(crate) fn unsupported(at: &str, section: &str, what: &str) -> Error {
-    Error::spec(at, None, section, format!("{what} not supported yet"))
 }
 
 /// A string for the kernel; the config's must not contain a NUL.

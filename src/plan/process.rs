@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process, Spec};
 
+use super::seccomp::{self, Filter};
 use super::step::{HookPoint, Step};
 use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ impl Compiler<'_> {
 
     /// From the limits to exec, in the order in which each step still has the privilege it needs.
     pub(super) fn process(&mut self, spec: &Spec, process: &Process) -> Result<()> {
+        let mut filter = self.filter(spec)?;
+        let no_new_privileges = process.no_new_privileges() == Some(true);
         // Before the limits, of which one may leave no descriptor to open the folder with.
         let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
         self.push(Step::Chdir(cwd), "$.process.cwd");
@@ -51,29 +54,51 @@ impl Compiler<'_> {
         }
         self.scheduling(process);
         self.execution_domain(spec)?;
-        self.identity(process)?;
+        let bits = self.capability_sets(process.capabilities().as_ref());
+        self.push(Step::DropBounding(!bits.bounding), "$.process.capabilities.bounding");
+        if !no_new_privileges {
+            // The kernel takes it from whoever has CAP_SYS_ADMIN, which goes with the next steps.
+            self.load(filter.take());
+        }
+        self.identity(process, &bits);
         if lacks_home(process) {
             self.push(Step::Home { uid: process.user().uid() }, "$.process.env");
         }
-        if process.no_new_privileges() == Some(true) {
+        if no_new_privileges {
             self.push(Step::NoNewPrivileges, "$.process.noNewPrivileges");
         }
         let umask = process.user().umask().unwrap_or(0o022) & 0o777;
         self.push(Step::Umask(umask), "$.process.user.umask");
-        self.program(process)
+        self.program(process, filter)
     }
 
-    fn identity(&mut self, process: &Process) -> Result<()> {
-        let bits = self.capability_sets(process.capabilities().as_ref());
-        self.push(Step::DropBounding(!bits.bounding), "$.process.capabilities.bounding");
+    /// The filter of system calls, compiled.
+    fn filter(&mut self, spec: &Spec) -> Result<Option<Filter>> {
+        let linux = spec.linux().as_ref();
+        let Some(config) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
+            return Ok(None);
+        };
+        let seccomp::Compiled { filter, listener, warnings } =
+            seccomp::compile(config, &self.facts.seccomp)?;
+        self.listener = listener;
+        self.warnings.extend(warnings);
+        Ok(Some(filter))
+    }
+
+    fn load(&mut self, filter: Option<Filter>) {
+        if let Some(filter) = filter {
+            self.push(Step::LoadFilter(filter), "$.linux.seccomp");
+        }
+    }
+
+    fn identity(&mut self, process: &Process, bits: &Bits) {
         let user = process.user();
         let groups = user.additional_gids().clone().unwrap_or_default();
         // In a user namespace whose setgroups is denied, the groups stay as they are.
         let groups = (!self.id_maps_deny_setgroups || !groups.is_empty()).then_some(groups);
         self.push(Step::User { uid: user.uid(), gid: user.gid(), groups }, "$.process.user");
-        let Bits { sets, ambient, .. } = bits;
+        let Bits { sets, ambient, .. } = *bits;
         self.push(Step::Capabilities { sets, ambient }, "$.process.capabilities");
-        Ok(())
     }
 
     /// Capabilities as bits; what cannot be granted is left out with a warning (config.md#linux-process).
@@ -120,7 +145,8 @@ impl Compiler<'_> {
         Bits { ambient, sets, ..bits }
     }
 
-    fn program(&mut self, process: &Process) -> Result<()> {
+    /// From finding the program to executing it, under the filter that is not loaded yet.
+    fn program(&mut self, process: &Process, mut filter: Option<Filter>) -> Result<()> {
         let no_strings = Vec::new();
         let args = process.args().as_ref().unwrap_or(&no_strings);
         let env = process.env().as_ref().unwrap_or(&no_strings);
@@ -136,6 +162,11 @@ impl Compiler<'_> {
             "$.process.args[0]",
         );
         self.push(Step::CloseDescriptors { keep: self.situation.keep_descriptors }, "");
+        if filter.as_ref().is_some_and(Filter::notifies) {
+            // While the parent is there, which hands the listener on; and if it cannot, the program
+            // has not run.
+            self.load(filter.take());
+        }
         self.push(Step::AwaitStart(self.situation.start), "");
         if !self.hooks.start_container.is_empty() {
             self.push(Step::Hooks(HookPoint::StartContainer), "$.hooks.startContainer");
@@ -146,6 +177,9 @@ impl Compiler<'_> {
             envp.retain(|variable| !variable.to_bytes().starts_with(b"HOME="));
         }
         let (argv, envp) = (Strings::new(argv), Strings::new(envp));
+        self.push(Step::ResetSignals, "");
+        // As late as can be: what comes after it must be among the calls that it allows.
+        self.load(filter);
         self.push(Step::Exec { argv, envp }, "$.process.args");
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::ffi::CString;
 
 use serde::{Deserialize, Serialize};
 
+use super::seccomp::Filter;
 use crate::sys::clone::Strings;
 use crate::sys::mount::MountAttr;
 use crate::sys::privilege::CapabilitySets;
@@ -229,6 +230,11 @@ pub enum Step {
     NoNewPrivileges,
     /// The permission bits that new files do not get.
     Umask(u32),
+    /// Put this process and all that it becomes under a filter of system calls.
+    LoadFilter(Filter),
+    /// Every signal at its default and none blocked: whoever called may ignore or block some, and
+    /// ignored signals stay so over an exec (signal(7)).
+    ResetSignals,
     /// Find the program along the container's PATH, as the container's user.
     FindProgram { name: CString, candidates: Vec<CString> },
     /// Everything past the standard three closes on exec, but for `keep` after them.

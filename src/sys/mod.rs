@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod privilege;
 pub mod pty;
 pub mod sched;
+pub mod seccomp;
 pub mod socket;
 pub mod spawn;
 pub mod winch;

@@ -19,6 +19,23 @@ pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one message, without SIGPIPE.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    send_some(socket, bytes, fds).map(drop)
+}
+
+/// Sends all of the bytes on a stream, the descriptors with the first of them.
+pub fn send_stream(
+    socket: impl AsFd,
+    mut bytes: &[u8],
+    mut fds: &[BorrowedFd<'_>],
+) -> nix::Result<()> {
+    while !bytes.is_empty() {
+        let sent = send_some(&socket, bytes, std::mem::take(&mut fds))?;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn send_some(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<usize> {
     let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if fds.is_empty() { &[][..] } else { &rights[..] };
@@ -27,7 +44,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Res
         let fd = socket.as_fd().as_raw_fd();
         match sendmsg::<()>(fd, &data, control, MsgFlags::MSG_NOSIGNAL, None) {
             Err(Errno::EINTR) => {}
-            sent => return sent.map(drop),
+            sent => return sent,
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn validate(spec: &Spec) -> Result<Vec<Warning>> {
             resources::validate(resources, &mut warnings)?;
         }
         if let Some(seccomp) = linux.seccomp() {
-            seccomp::validate(seccomp)?;
+            seccomp::validate(seccomp, &mut warnings)?;
         }
         sysctl::validate(linux)?;
     }
