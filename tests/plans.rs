@@ -49,7 +49,9 @@ fn facts(host: &str) -> Facts {
     let (who, host) = host.split_once('@').unwrap();
     let rootless = who == "user";
     let capabilities = if rootless { 0 } else { (1 << 41) - 1 };
-    Facts { hierarchies: hierarchies(host), rootless, capabilities }
+    let (uid, gid) = if rootless { (1000, 1000) } else { (0, 0) };
+    let hierarchies = hierarchies(host);
+    Facts { hierarchies, rootless, uid, gid, setgroups: true, capabilities }
 }
 
 fn base(name: &str, unified_cgroups: bool) -> Value {
@@ -98,8 +100,13 @@ fn compiled(case: Case) -> String {
     }
     let (spec, warnings) = spec::check(config.to_string().as_bytes()).unwrap();
     let start = if case.created { StartSignal::Socket } else { StartSignal::Parent };
-    let situation =
-        Situation { id: "box".into(), bundle: "/bundle".into(), start, keep_descriptors: 0 };
+    let situation = Situation {
+        id: "box".into(),
+        bundle: "/bundle".into(),
+        start,
+        keep_descriptors: 0,
+        setgroups: None,
+    };
     let plan = match case.exec {
         None => Plan::compile(&spec, &facts, &situation),
         Some(process) => {

@@ -5,6 +5,7 @@
 //! matters. The plan tells both sides what those are.
 
 mod hints;
+mod id_maps;
 mod network;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +20,8 @@ pub use network::SpareNetwork;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::init::{self, Inherited, Message};
+use crate::plan::Plan;
 use crate::plan::step::{HookPoint, Step, Wait};
-use crate::plan::{IdMaps, Plan};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3};
 use crate::sys::{pidfd, privilege, socket};
 
@@ -120,13 +121,29 @@ impl<'a> Launch<'a, '_> {
         }
     }
 
+    /// The namespaces of the container that its new process has to be born in.
+    fn enter_container(&self) -> Result<()> {
+        let (Some(container), namespaces) = (&self.container, self.plan.born.enter_container)
+        else {
+            return Ok(());
+        };
+        if let Some(value) = self.plan.born.oom_score_adj {
+            // Inherited. The file is this user's while the process is open to it.
+            let opened = privilege::set_dumpable(true);
+            opened.map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno))?;
+            write_oom_score_adj("self", value)?;
+            let closed = privilege::set_dumpable(false);
+            closed.map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno))?;
+        }
+        if namespaces == 0 {
+            return Ok(());
+        }
+        pidfd::setns(container, namespaces).map_err(|errno| hints::not_entered(self.plan, errno))
+    }
+
     /// What only the children of this process see: it does not enter these namespaces itself.
     fn prepare(&self) -> Result<()> {
-        if let Some(container) = &self.container {
-            pidfd::setns(container, libc::CLONE_NEWPID).map_err(|errno| {
-                Error::call("setns", "into the container's pid namespace", errno)
-            })?;
-        }
+        self.enter_container()?;
         if let Some(path) = &self.plan.born.join_pid {
             let shown = path.to_string_lossy();
             let failed = |call: &str, errno| {
@@ -193,8 +210,10 @@ impl Child<'_> {
     /// What does not wait for the child to ask.
     fn provide(&self, duties: &mut impl Duties) -> Result<()> {
         if let Some(maps) = &self.plan.born.id_maps {
-            self.write_id_maps(maps)?;
-            self.write_oom_score_adj()?;
+            id_maps::write(self.pid, maps)?;
+            if let Some(value) = self.plan.born.oom_score_adj {
+                write_oom_score_adj(&self.pid.to_string(), value)?;
+            }
             self.answer(b"maps")?;
         }
         if self.plan.steps.iter().any(|planned| planned.step.wait() == Some(Wait::Cgroup)) {
@@ -253,29 +272,12 @@ impl Child<'_> {
         init::receive(self.channel.as_fd())
             .map_err(|errno| Error::call("recvmsg", "from the child", errno))
     }
+}
 
-    fn write_oom_score_adj(&self) -> Result<()> {
-        let Some(value) = self.plan.born.oom_score_adj else { return Ok(()) };
-        let path = format!("/proc/{}/oom_score_adj", self.pid);
-        std::fs::write(&path, value.to_string())
-            .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
-    }
-
-    fn write_id_maps(&self, maps: &IdMaps) -> Result<()> {
-        let write = |file: &str, map: &str, at: &str| {
-            let path = format!("/proc/{}/{file}", self.pid);
-            std::fs::write(&path, map).map_err(|error| {
-                Error::io("write", &path, &error)
-                    .context(format_args!("map ids {:?}", map.trim_end()))
-                    .asked_by(at)
-            })
-        };
-        write("uid_map", &maps.uid, "$.linux.uidMappings")?;
-        if maps.by_user {
-            write("setgroups", "deny", "$.linux.gidMappings")?;
-        }
-        write("gid_map", &maps.gid, "$.linux.gidMappings")
-    }
+fn write_oom_score_adj(process: &str, value: i32) -> Result<()> {
+    let path = format!("/proc/{process}/oom_score_adj");
+    std::fs::write(&path, value.to_string())
+        .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
 }
 
 /// Waits until the program runs: the child's end of the channel closes on exec.

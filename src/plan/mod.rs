@@ -9,6 +9,7 @@ mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod id_maps;
 mod mounts;
 mod namespaces;
 mod options;
@@ -20,12 +21,14 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use caps::Capability;
 use oci_spec::runtime::{Process, Spec};
 
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
-pub use namespaces::{Born, IdMaps};
+pub use id_maps::{IdMap, IdMaps};
+pub use namespaces::Born;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
@@ -42,6 +45,8 @@ pub struct Situation {
     pub start: StartSignal,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Whether setgroups(2) is allowed in the running container that is entered.
+    pub setgroups: Option<bool>,
 }
 
 /// An ordered list of steps, and what the parent does beside it.
@@ -96,8 +101,18 @@ impl Plan {
         let none = CgroupPlan::default();
         let mut compiler = Compiler::new(facts, situation, none, HookPrograms::default());
         compiler.sort_namespaces(spec);
-        if let Some(value) = process.oom_score_adj() {
-            compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
+        let all = namespaces::of_container(spec);
+        let mut born = Born { enter_container: all & libc::CLONE_NEWPID, ..Born::default() };
+        if !facts.can(Capability::CAP_SYS_ADMIN) {
+            born.enter_container |= all & libc::CLONE_NEWUSER;
+        }
+        match process.oom_score_adj() {
+            // Who is in the container's user namespace may not write the host's file any more.
+            Some(value) if born.enter_container & libc::CLONE_NEWUSER != 0 => {
+                born.oom_score_adj = Some(value);
+            }
+            Some(value) => compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj"),
+            None => {}
         }
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
@@ -106,7 +121,7 @@ impl Plan {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
             compiler.push(Step::AttachRootfs { path }, "$.root.path");
         }
-        let namespaces = namespaces::of_container(spec) & !libc::CLONE_NEWPID;
+        let namespaces = all & !born.enter_container;
         if namespaces != 0 {
             compiler.push(Step::JoinContainer { namespaces }, "");
         }
@@ -120,7 +135,7 @@ impl Plan {
         }
         compiler.process(process)?;
         let Compiler { cgroup, hooks, steps, warnings, .. } = compiler;
-        Ok(Plan { born: Born::default(), cgroup, hooks, steps, warnings })
+        Ok(Plan { born, cgroup, hooks, steps, warnings })
     }
 
     /// A step as an error names it.
@@ -142,7 +157,8 @@ pub(crate) struct Compiler<'a> {
     /// The mounts whose sources are opened beforehand.
     sources: Vec<String>,
     cgroup_awaited: bool,
-    id_maps_deny_setgroups: bool,
+    /// Whether the container's groups can be set.
+    setgroups: bool,
 }
 
 impl<'a> Compiler<'a> {
@@ -163,7 +179,7 @@ impl<'a> Compiler<'a> {
             joined: Vec::new(),
             sources: Vec::new(),
             cgroup_awaited: false,
-            id_maps_deny_setgroups: facts.rootless,
+            setgroups: situation.setgroups.unwrap_or(facts.setgroups),
         }
     }
 
@@ -321,12 +337,19 @@ impl fmt::Display for Plan {
         if let Some(offsets) = &self.born.time_offsets {
             writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
         }
+        if self.born.enter_container != 0 {
+            let namespaces = display::namespaces(self.born.enter_container);
+            writeln!(f, "parent: join the container's namespaces ({namespaces})")?;
+        }
         if self.born.namespaces != 0 {
             writeln!(f, "parent: clone with new {}", display::namespaces(self.born.namespaces))?;
         }
         if let Some(maps) = &self.born.id_maps {
-            writeln!(f, "parent: map uids {:?}", maps.uid.trim_end())?;
-            writeln!(f, "parent: map gids {:?}", maps.gid.trim_end())?;
+            for (name, map) in [("uid", &maps.uid), ("gid", &maps.gid)] {
+                let helper =
+                    if map.by_helper { format!(" with new{name}map") } else { String::new() };
+                writeln!(f, "parent: map {name}s \"{map}\"{helper}")?;
+            }
         }
         if let Some(value) = self.born.oom_score_adj {
             writeln!(f, "parent: set oom_score_adj to {value}")?;

@@ -1,21 +1,11 @@
 //! `linux.namespaces`: which are new, which are joined, in which order.
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use super::id_maps::IdMaps;
 use super::step::{Namespace, Step};
 use super::{Compiler, c_path, unsupported};
 use crate::error::{Error, Result};
-
-/// The text of `/proc/<pid>/uid_map` and `gid_map` (user_namespaces(7)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdMaps {
-    /// `inside outside count` lines.
-    pub uid: String,
-    /// `inside outside count` lines.
-    pub gid: String,
-    /// Written by an ordinary user, who must give up setgroups(2) for it (user_namespaces(7)).
-    pub by_user: bool,
-}
 
 /// What the clone itself makes or needs.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +16,9 @@ pub struct Born {
     pub join_pid: Option<std::ffi::CString>,
     /// Clock offsets of a new time namespace, as `/proc/self/timens_offsets` wants them.
     pub time_offsets: Option<String>,
+    /// Namespaces of the container to be entered that the parent joins first: only its children are
+    /// born into a pid namespace, and an ordinary user joins that one as root of the user namespace.
+    pub enter_container: i32,
     /// Id maps of a new user namespace.
     pub id_maps: Option<IdMaps>,
     /// The child's OOM score, where it is born without the privilege to lower it.
@@ -91,7 +84,9 @@ impl Compiler<'_> {
             self.push(Step::Unshare { namespaces: at_birth }, "$.linux.namespaces");
         }
         if self.new_user_namespace() {
-            born.id_maps = Some(self.id_maps(spec)?);
+            let maps = self.id_maps(spec)?;
+            self.setgroups &= !maps.deny_setgroups;
+            born.id_maps = Some(maps);
             self.push(Step::AwaitIdMaps, "$.linux.uidMappings");
         }
         Ok(born)
@@ -118,19 +113,6 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn id_maps(&self, spec: &Spec) -> Result<IdMaps> {
-        let linux = spec.linux().as_ref();
-        let uid = linux.and_then(|linux| linux.uid_mappings().as_ref());
-        let gid = linux.and_then(|linux| linux.gid_mappings().as_ref());
-        let (Some(uid), Some(gid)) = (uid, gid) else {
-            let at = if uid.is_none() { "$.linux.uidMappings" } else { "$.linux.gidMappings" };
-            let message = "a new user namespace needs mappings: without, every id in it is nobody";
-            let section = "config-linux.md#user-namespace-mappings";
-            return Err(Error::spec(at, None, section, message));
-        };
-        Ok(IdMaps { uid: map(uid), gid: map(gid), by_user: self.facts.rootless })
-    }
-
     /// The rootfs's place: absolute, or below the bundle.
     pub(super) fn rootfs(&self, spec: &Spec) -> Result<std::path::PathBuf> {
         match spec.root() {
@@ -138,15 +120,6 @@ impl Compiler<'_> {
             None => Err(Error::spec("$.root", None, "config.md#root", "a rootfs is required")),
         }
     }
-}
-
-fn map(mappings: &[LinuxIdMapping]) -> String {
-    mappings
-        .iter()
-        .map(|mapping| {
-            format!("{} {} {}\n", mapping.container_id(), mapping.host_id(), mapping.size())
-        })
-        .collect()
 }
 
 fn time_offsets(spec: &Spec) -> String {
