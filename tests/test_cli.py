@@ -20,7 +20,6 @@ import rscontainer as rsc
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 RUNC = shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 needs_runc = pytest.mark.skipif(RUNC is None, reason="runc is not installed here")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import user_namespace
 
 import rscontainer as rsc
 
 if TYPE_CHECKING:
     from conftest import BundleFactory, Change, Shell
 
-pytestmark = pytest.mark.requires_root
 
 DEFAULT = {
     "full": "1:7",
@@ -21,7 +21,6 @@ DEFAULT = {
     "urandom": "1:9",
     "zero": "1:5",
 }
-MAPPING = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
 def asking(*devices: dict[str, Any], rules: list[dict[str, Any]] | None = None) -> Change:
@@ -33,12 +32,7 @@ def asking(*devices: dict[str, Any], rules: list[dict[str, Any]] | None = None) 
     return change
 
 
-def in_user_namespace(spec: rsc.Spec) -> None:
-    spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
-    spec.linux.uidMappings = spec.linux.gidMappings = MAPPING
-
-
-@pytest.mark.parametrize("change", [None, in_user_namespace])
+@pytest.mark.parametrize("change", [None, user_namespace])
 def test_default_devices(sh: Shell, change: Change | None) -> None:
     names = " ".join(DEFAULT)
     script = f"for name in {names}; do stat -c '%n %F %a %t:%T' /dev/$name; done"
@@ -64,7 +58,7 @@ def test_nothing_else_is_there(sh: Shell) -> None:
     assert set(sh("ls -A /dev").split()) == known
 
 
-@pytest.mark.parametrize("change", [None, in_user_namespace])
+@pytest.mark.parametrize("change", [None, user_namespace])
 def test_default_devices_work(sh: Shell, change: Change | None) -> None:
     script = """
         echo lost >/dev/null; head -c 3 /dev/zero | od -An -tx1

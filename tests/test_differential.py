@@ -17,7 +17,6 @@ from rscontainer import _binary
 if TYPE_CHECKING:
     from conftest import BundleFactory, Change
 
-pytestmark = pytest.mark.requires_root
 
 SCRIPT = r"""
 section() { echo "== $1"; }

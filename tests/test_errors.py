@@ -22,7 +22,6 @@ from rscontainer import Container, Spec
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 

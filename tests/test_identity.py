@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import conftest
 import pytest
 
 import rscontainer as rsc
@@ -13,7 +14,6 @@ import rscontainer as rsc
 if TYPE_CHECKING:
     from conftest import BundleFactory, Change, Shell
 
-pytestmark = pytest.mark.requires_root
 
 # Numbers of capabilities(7), as the kernel has them.
 CHOWN, KILL, SETUID, NET_BIND_SERVICE, NET_RAW, SYS_RESOURCE = 0, 5, 7, 10, 13, 24
@@ -199,9 +199,7 @@ def test_oom_score(sh: Shell, score: int, user_namespace: bool) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.process.oomScoreAdj = score
         if user_namespace:
-            mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-            spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
-            spec.linux.uidMappings = spec.linux.gidMappings = mapping
+            conftest.user_namespace(spec)
 
     assert sh("cat /proc/self/oom_score_adj", change) == f"{score}\n"
 

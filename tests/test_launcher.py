@@ -25,7 +25,6 @@ import rscontainer as rsc
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 # From here on the kernel tells a process's exit status to whoever has its pidfd.
 TOLD_BY_KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 15)

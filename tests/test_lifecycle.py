@@ -20,7 +20,6 @@ from rscontainer import Container
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 

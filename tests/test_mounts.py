@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, Shell
 
-pytestmark = pytest.mark.requires_root
-
 
 class Mounted(NamedTuple):
     """A line of mountinfo (proc_pid_mountinfo(5))."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, Shell
 
-pytestmark = pytest.mark.requires_root
 
 # The specification's words, the kernel's files, the flag of unshare(1).
 KINDS = {

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 

@@ -16,7 +16,6 @@ from rscontainer import Container
 if TYPE_CHECKING:
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 MIB = 2**20

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
-
 
 def sh(script: str) -> list[str]:
     return ["sh", "-c", script]

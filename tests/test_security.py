@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, CommandLine, Shell
 
-pytestmark = pytest.mark.requires_root
-
 
 def adding(*mounts: dict[str, Any], without: str = "@") -> Change:
     def change(spec: rsc.Spec) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import user_namespace
 
 import rscontainer as rsc
 
 if TYPE_CHECKING:
     from conftest import Change, Shell
-
-pytestmark = pytest.mark.requires_root
 
 
 def setting(**values: str) -> Change:
@@ -53,9 +52,7 @@ def test_domainname_in_a_uts_namespace(sh: Shell) -> None:
 
 def test_in_a_user_namespace(sh: Shell) -> None:
     def change(spec: rsc.Spec) -> None:
-        mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-        spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
-        spec.linux.uidMappings = spec.linux.gidMappings = mapping
+        user_namespace(spec)
         spec.linux.sysctl = {"net.ipv4.ip_forward": "1"}
 
     assert sh("cat /proc/sys/net/ipv4/ip_forward", change) == "1\n"

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 # After the prompt busybox asks the terminal where its cursor is; when the window changes, it clears
 # what may follow.

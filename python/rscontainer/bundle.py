@@ -61,7 +61,7 @@ class Bundle:
           of that name is ``"./busybox"``.
 
         ``spec`` is written to ``config.json``, by default ``Spec.default()``, for an ordinary user
-        ``Spec.default(rootless=True)``; whatever root it names, the bundle's is the one made here.
+        and the root of a user namespace ``Spec.default(rootless=True)``; whatever root it names, the bundle's is the one made here.
 
         Root keeps owners and makes devices as recorded. For an ordinary user every file is the
         user's own, whoever it belonged to, also in a container with more ids than one: what the
@@ -131,10 +131,21 @@ def _rooted(spec: Spec | None) -> Spec:
     from rscontainer.spec import Spec  # noqa: PLC0415  # costs more than the rest of the module
 
     if spec is None:
-        spec = Spec.default(rootless=os.geteuid() != 0)
+        spec = Spec.default(rootless=not _is_hosts_root())
     config = spec.to_dict()
     config["root"] = {**(config.get("root") or {}), "path": "rootfs"}
     return Spec.from_dict(config)
+
+
+def _is_hosts_root() -> bool:
+    """Whether this is root, and not of a user namespace alone, where few ids may exist."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as ids:
+            every = ids.read().split() == ["0", "0", "4294967295"]
+    except FileNotFoundError:
+        # A kernel without user namespaces.
+        every = True
+    return os.geteuid() == 0 and every
 
 
 def _fill(destination: str, rootfs: _Rootfs) -> list[str]:
