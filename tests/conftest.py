@@ -36,6 +36,8 @@ COUNTER = itertools.count(1)
 # Run by an ordinary user, the tests' containers are in user namespaces, of the one id that the user
 # has.
 ORDINARY = os.geteuid() != 0
+# As a container's state names its owner.
+OWNER = str(os.geteuid()) if ORDINARY else "root"
 
 Change = Callable[[rsc.Spec], object]
 

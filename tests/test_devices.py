@@ -68,6 +68,7 @@ def test_default_devices_work(sh: Shell, change: Change | None) -> None:
     assert sh(script, change).split() == ["00", "00", "00", "8", "full"]
 
 
+@pytest.mark.requires_root("to make devices")
 def test_asked_devices(sh: Shell) -> None:
     change = asking(
         {
@@ -97,11 +98,13 @@ def test_asked_devices(sh: Shell) -> None:
     ]
 
 
+@pytest.mark.requires_root("to make devices")
 def test_a_device_outside_of_dev(sh: Shell) -> None:
     change = asking({"path": "/new/place/null", "type": "c", "major": 1, "minor": 3})
     assert sh("stat -c %t:%T /new/place/null", change, own_rootfs=True) == "1:3\n"
 
 
+@pytest.mark.requires_root("to make devices")
 def test_a_device_that_is_not_allowed_cannot_be_opened(sh: Shell) -> None:
     # No driver has this number: what the rules let through fails for another reason.
     odd = {"path": "/dev/odd", "type": "c", "major": 10, "minor": 254}
@@ -112,6 +115,7 @@ def test_a_device_that_is_not_allowed_cannot_be_opened(sh: Shell) -> None:
     assert sh(script, asking(odd, rules=allowed)) == "No such device\n"
 
 
+@pytest.mark.requires_root("to make devices")
 def test_what_is_there_already_must_be_the_same(sh: Shell, bundle: BundleFactory) -> None:
     def without_dev(spec: rsc.Spec) -> None:
         spec.mounts = [m for m in spec.mounts if not m.destination.startswith("/dev")]

@@ -152,6 +152,7 @@ def differences(runtime: str, theirs: dict[str, list[str]], ours: dict[str, list
 
 @pytest.mark.parametrize("change", [default, rich, None], ids=["default", "rich", "walkthrough"])
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
+@pytest.mark.requires_root("to compare what root's containers see")
 def test_the_program_sees_the_same(
     bundle: BundleFactory,
     tmp_path: Path,

@@ -166,6 +166,7 @@ def test_two_programs_have_two_launchers(
         assert parent(int(one.hear())) != parent(int(other.hear()))
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_launcher_holds_on_to_nothing(sleeper: rsc.Bundle, root: Path, tmp_path: Path) -> None:
     text = """
         os.chdir(sys.argv[1])
@@ -204,6 +205,7 @@ def test_launcher_holds_on_to_nothing(sleeper: rsc.Bundle, root: Path, tmp_path:
             assert int(status(init, key), 16) == 0, key
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_launcher_runs_from_sealed_memory_and_hides_its_own(
     sleeper: rsc.Bundle, root: Path, box: str
 ) -> None:
@@ -308,6 +310,7 @@ def test_containers_inherit_no_descriptor(bundle: BundleFactory, root: Path) -> 
     assert r.stdout.split() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_a_created_container_holds_nothing_of_the_launchers(
     sleeper: rsc.Bundle, root: Path, box: str, unique_id: Callable[[], str]
 ) -> None:

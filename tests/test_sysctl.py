@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import user_namespace
+from conftest import ORDINARY, rootless, user_namespace
 
 import rscontainer as rsc
 
@@ -22,13 +22,20 @@ def setting(**values: str) -> Change:
 
 
 def test_network_and_ipc_parameters(sh: Shell) -> None:
-    change = setting(
+    values = setting(
         net__ipv4__ip_forward="1",
         net__ipv4__ping_group_range="0 5",
         kernel__shm_rmid_forced="1",
         kernel__msgmax="12345",
         fs__mqueue__msg_max="7",
     )
+
+    def change(spec: rsc.Spec) -> None:
+        values(spec)
+        if ORDINARY:
+            # The groups must be there.
+            rootless(spec, several=True)
+
     own = Path("/proc/sys/kernel/msgmax").read_text()
     script = """
         cd /proc/sys; cat net/ipv4/ip_forward net/ipv4/ping_group_range kernel/shm_rmid_forced
@@ -45,6 +52,7 @@ def test_slashes_are_as_good_as_dots(sh: Shell) -> None:
     assert sh("cat /proc/sys/net/ipv4/conf/lo/rp_filter", change) == "2\n"
 
 
+@pytest.mark.requires_root("to write the host's /proc/sys/kernel")
 def test_domainname_in_a_uts_namespace(sh: Shell) -> None:
     change = setting(kernel__domainname="example.org")
     assert sh("cat /proc/sys/kernel/domainname", change) == "example.org\n"
@@ -97,6 +105,7 @@ def test_a_parameter_that_is_not_there_is_named(sh: Shell) -> None:
     assert '$.linux.sysctl["net.ipv4.not_there"]' in str(caught.value)
 
 
+@pytest.mark.requires_root("to enter a network namespace from a hook")
 def test_a_hook_may_bring_the_device_that_is_named(sh: Shell, tmp_path: Path) -> None:
     hook = tmp_path / "hook"
     hook.write_text(

@@ -21,6 +21,11 @@ pub fn kill(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
         return kill_namespace(&held, signal);
     }
     held.expect("kill", &[Status::Running, Status::Created, Status::Paused])?;
+    kill_init(&held, signal)
+}
+
+fn kill_init(held: &Held, signal: i32) -> Result<()> {
+    let id = held.folder.id();
     let sent = pidfd_of(held.state.init).and_then(|init| pidfd::send_signal(init, signal));
     match sent {
         Ok(()) => Ok(()),
@@ -42,7 +47,11 @@ fn kill_namespace(held: &Held, signal: i32) -> Result<()> {
         return Ok(());
     }
     let of_init = namespace(&held.state.init.pid.to_string());
-    if of_init.is_none() || of_init == namespace("self") {
+    if of_init.is_none() {
+        // Until it runs its program it hides, and an ordinary user's container has no other process.
+        return kill_init(held, signal);
+    }
+    if of_init == namespace("self") {
         let id = held.folder.id();
         let message = format!("nothing tells all processes of container {id:?} from others");
         return Err(Error::new(Kind::State, message).hint(

@@ -5,13 +5,14 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::AccessFlags;
 
 use super::{Child, Done, Failure, set_user};
-use crate::plan::step::Step;
+use crate::plan::step::{Namespace, Step};
 use crate::sys::privilege::CapabilitySets;
-use crate::sys::{clone, fds, path, privilege};
+use crate::sys::{clone, fds, path, pidfd, privilege};
 
 impl<'plan> Child<'plan> {
     pub(super) fn process_step(&mut self, step: &'plan Step) -> Done {
@@ -57,6 +58,19 @@ pub(super) fn write_sysctl(name: &CStr, value: &CStr) -> Done {
     let path = [b"/proc/sys/", name.to_bytes()].concat();
     let path = path::c_string(&path).map_err(Failure::of("open"))?;
     write_file(&path, value.to_bytes())
+}
+
+pub(super) fn enter_time_namespace(offsets: &CStr) -> Done {
+    const NEWTIME: i32 = Namespace::Time.flag();
+    nix::sched::unshare(CloneFlags::from_bits_retain(NEWTIME)).map_err(Failure::of("unshare"))?;
+    if !offsets.is_empty() {
+        write_file(c"/proc/self/timens_offsets", offsets.to_bytes())?;
+    }
+    // The new one is for children; a process of one thread may follow them.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let namespace = open(c"/proc/self/ns/time_for_children", flags, Mode::empty())
+        .map_err(Failure::of("open"))?;
+    pidfd::setns(namespace, NEWTIME).map_err(Failure::of("setns"))
 }
 
 fn write_file(path: &CStr, bytes: &[u8]) -> Done {

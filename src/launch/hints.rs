@@ -29,7 +29,7 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "sysfs needs a network namespace of the container's own: else bind the host's /sys"
         }
         (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"proc" => {
-            "the kernel mounts no proc that shows more than the one here, of which parts are hidden"
+            "proc needs a pid namespace of the container's own, and shows no more than the one here does"
         }
         (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"mqueue" => {
             "mqueue needs an ipc namespace of the container's own"
@@ -47,6 +47,9 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "in a user namespace nothing can be bound without the mounts below it: use rbind"
         }
         (Step::Mount(_), Errno::EINVAL) => "check the mount's options: one is not known here",
+        (Step::Device(device), Errno::ENOENT) if device.bind => {
+            "making devices takes the host's root: others can be shown those that the host has there"
+        }
         (Step::Device(_), Errno::EEXIST) => "the rootfs has something else there",
         (Step::Device(_), Errno::EPERM) => "making devices needs CAP_MKNOD",
         (Step::Rlimit { .. }, Errno::EPERM) => {

@@ -158,6 +158,13 @@ pub(super) fn capabilities(bits: u64) -> String {
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Step::TimeNamespace { offsets } => {
+                write!(
+                    f,
+                    "enter a new time namespace, offsets {:?}",
+                    offsets.to_string_lossy().trim_end()
+                )
+            }
             Step::AwaitIdMaps => f.write_str("await id maps"),
             Step::BecomeRoot => f.write_str("become user 0 of the user namespace"),
             Step::OpenNamespace { kind, path, .. } => {

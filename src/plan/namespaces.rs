@@ -4,7 +4,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::id_maps::IdMaps;
 use super::step::{Namespace, Step};
-use super::{Compiler, c_path, unsupported};
+use super::{Compiler, c_path, c_string, unsupported};
 use crate::error::{Error, Result};
 
 /// What the clone itself makes or needs.
@@ -76,7 +76,8 @@ impl Compiler<'_> {
             // What is born before the join would belong to the host's user namespace.
             born.namespaces = 0;
         }
-        if self.new_namespaces & Namespace::Time.flag() != 0 {
+        let time = self.new_namespaces & Namespace::Time.flag() != 0;
+        if time && !self.new_user_namespace() {
             born.time_offsets = Some(time_offsets(spec));
         }
         self.join(&mut born)?;
@@ -84,6 +85,10 @@ impl Compiler<'_> {
             self.push(Step::Unshare { namespaces: at_birth }, "$.linux.namespaces");
         }
         if self.new_user_namespace() {
+            if time {
+                let offsets = c_string(&time_offsets(spec), || "$.linux.timeOffsets".to_owned())?;
+                self.push(Step::TimeNamespace { offsets }, "$.linux.timeOffsets");
+            }
             let maps = self.id_maps(spec)?;
             self.setgroups &= !maps.deny_setgroups;
             born.id_maps = Some(maps);
