@@ -145,7 +145,8 @@ class BundleFactory:
         """Make a bundle of the default config, or of the ``seed``'s, after ``change``.
 
         An ordinary user's has a user namespace, with more ids than one if there is a user in it who
-        is not root, or is going to be (``several_ids``). Bundles share one read-only rootfs, but with ``own_rootfs``, which may be written to.
+        is not root, or is going to be (``several_ids``). Bundles share one read-only rootfs, but
+        with ``own_rootfs``, which may be written to.
         """
         spec = rsc.Spec.load(SEED) if seed else rsc.Spec.default()
         if ORDINARY:

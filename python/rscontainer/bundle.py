@@ -61,13 +61,15 @@ class Bundle:
           of that name is ``"./busybox"``.
 
         ``spec`` is written to ``config.json``, by default ``Spec.default()``, for an ordinary user
-        and the root of a user namespace ``Spec.default(rootless=True)``; whatever root it names, the bundle's is the one made here.
+        and the root of a user namespace ``Spec.default(rootless=True)``; whatever root it names,
+        the bundle's is the one made here.
 
         Root keeps owners and makes devices as recorded. For an ordinary user every file is the
         user's own, whoever it belonged to, also in a container with more ids than one: what the
         user's id is mapped to, root as a rule, owns all of it there, and setuid and setgid programs
         act as that one. Devices and attributes that only root may make are left out, and a
-        ``UserWarning`` says which. Only the bundle's owner may enter its folder, for there can be setuid programs in it.
+        ``UserWarning`` says which. Only the bundle's owner may enter its folder, for there can be
+        setuid programs in it.
 
         The folder must not exist or be empty, else ``AlreadyExistsError``. It appears whole or not
         at all: after any failure, an interruption too, nothing is left behind.

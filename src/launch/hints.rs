@@ -126,8 +126,9 @@ pub(super) fn not_entered(plan: &Plan, errno: Errno) -> Error {
         Error::call("setns", format!("into the container's namespaces ({namespaces})"), errno);
     match errno {
         // Until it runs its program, its init is this runtime, which is hidden from all users.
-        Errno::EPERM => error
-            .hint("an ordinary user enters a container once it is started, as root or its owner"),
+        Errno::EPERM => {
+            error.hint("an ordinary user can enter a container only once it is started")
+        }
         _ => error,
     }
 }
