@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import getpass
 import itertools
@@ -23,6 +24,8 @@ from rscontainer import _binary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Makes an ordinary user for one command; see there.
+AS_USER = Path(__file__).with_name("as-user")
 SEED = Path(__file__).parent / "bundles" / "busybox" / "config.json"
 # Teardown that nobody waits for, on a machine whose cores are busy with other things.
 PATIENCE = 30.0
@@ -52,6 +55,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker("requires_root")
     if marker and ORDINARY:
         pytest.skip(f"needs root: {marker.args[0]}")
+
+
+@functools.lru_cache(maxsize=1)
+def need_user_namespaces() -> None:
+    """Skip the test where this host keeps ordinary users from what their containers begin with."""
+    wrapper = [] if ORDINARY else [str(AS_USER)]
+    done = subprocess.run(
+        [*wrapper, "unshare", "--user", "--map-root-user", "true"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no user namespaces for ordinary users on this host: {done.stderr.strip()}")
 
 
 def subordinate(helper: str, allowance: str) -> dict[str, int] | None:
@@ -189,6 +207,8 @@ def box(unique_id: Callable[[], str]) -> str:
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     """A folder of states for this test alone; nothing may be left in it."""
+    if ORDINARY:
+        need_user_namespaces()
     place = tmp_path / "states"
     yield place
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from conftest import ORDINARY
+from conftest import AS_USER, ORDINARY, need_user_namespaces
 
-AS_USER = Path(__file__).with_name("as-user")
 # What every script below begins with: a bundle of the user's own, and a way to run it.
 PRELUDE = """
 import getpass, os, sys
@@ -69,6 +68,7 @@ Script = Callable[..., str]
 @pytest.fixture
 def as_user(tmp_path: Path) -> Script:
     """Runs a Python script as an ordinary user; gives what it prints."""
+    need_user_namespaces()
 
     def run(script: str, *wrapper: str, delegate: bool = False) -> str:
         argv = [*wrapper, sys.executable, "-B", "-c", PRELUDE + textwrap.dedent(script)]
@@ -222,6 +222,7 @@ MISSING = """
     ("how", "words"), [(POWERLESS, "not setuid"), (MISSING, "install the package uidmap")]
 )
 def test_without_the_helper(how: str, words: str) -> None:
+    need_user_namespaces()
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         Path(place).chmod(0o755)
         script = PRELUDE + "print(refusal(several(config())))"
