@@ -348,7 +348,7 @@ def default_states() -> set[str]:
 
 
 def is_ours(leak: str) -> bool:
-    """Whether a new cgroup can be this suite's: not one of the host's with only its processes in."""
+    """Whether a new cgroup can be this suite's, and not one with the host's processes alone."""
     kind, _, path = leak.partition(" ")
     if kind != "cgroup":
         return True
