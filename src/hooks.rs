@@ -20,17 +20,21 @@ use crate::sys::{pidfd, spawn};
 /// the hook is killed.
 pub fn run(programs: &[HookProgram], state: &[u8], interrupt: Interrupt<'_>) -> Result<()> {
     programs.iter().try_for_each(|program| {
-        run_one(program, state, interrupt).map_err(|error| {
+        run_program(program, state, interrupt).map_err(|error| {
             error.context(format_args!("hook {:?}", program.path)).asked_by(&program.asked_by)
         })
     })
 }
 
-fn run_one(program: &HookProgram, state: &[u8], interrupt: Interrupt<'_>) -> Result<()> {
+/// Runs one program with `words` on its standard input; what it says on a failure is in the error.
+///
+/// # Errors
+/// As [`run`], without a name for the program.
+pub fn run_program(program: &HookProgram, words: &[u8], interrupt: Interrupt<'_>) -> Result<()> {
     // A file, not a pipe: a hook that does not read its input must not block us.
     let mut input = scratch()?;
-    let written = input.write_all(state).and_then(|()| input.seek(SeekFrom::Start(0)));
-    written.map_err(|error| Error::io("write", "the state for a hook", &error))?;
+    let written = input.write_all(words).and_then(|()| input.seek(SeekFrom::Start(0)));
+    written.map_err(|error| Error::io("write", "the input of a program", &error))?;
     let mut output = scratch()?;
     let argv = Strings::new(program.args.clone());
     let envp = Strings::new(program.env.clone());

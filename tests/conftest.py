@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import getpass
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -21,6 +24,8 @@ from rscontainer import _binary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Makes an ordinary user for one command; see there.
+AS_USER = Path(__file__).with_name("as-user")
 SEED = Path(__file__).parent / "bundles" / "busybox" / "config.json"
 # Teardown that nobody waits for, on a machine whose cores are busy with other things.
 PATIENCE = 30.0
@@ -31,16 +36,89 @@ OTHERS = re.compile(rf"^t(?!{os.getpid()}-)\d+-")
 COMM = "rsc:[init]\n"
 COUNTER = itertools.count(1)
 
+# Run by an ordinary user, the tests' containers are in user namespaces, of the one id that the user
+# has.
+ORDINARY = os.geteuid() != 0
+# As a container's state names its owner.
+OWNER = str(os.geteuid()) if ORDINARY else "root"
+
 Change = Callable[[rsc.Spec], object]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "requires_root: needs to be run by root, and says so")
+    config.addinivalue_line(
+        "markers", "requires_root(privilege): needs what an ordinary user has not, and names it"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("requires_root") and os.geteuid() != 0:
-        pytest.skip(f"containers need root here, and this is user {os.geteuid()}")
+    marker = item.get_closest_marker("requires_root")
+    if marker and ORDINARY:
+        pytest.skip(f"needs root: {marker.args[0]}")
+
+
+@functools.lru_cache(maxsize=1)
+def need_user_namespaces() -> None:
+    """Skip the test where this host keeps ordinary users from what their containers begin with."""
+    wrapper = [] if ORDINARY else [str(AS_USER)]
+    done = subprocess.run(
+        [*wrapper, "unshare", "--user", "--map-root-user", "true"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no user namespaces for ordinary users on this host: {done.stderr.strip()}")
+
+
+def subordinate(helper: str, allowance: str) -> dict[str, int] | None:
+    """A range of ids that this user may map beside the own one, as ids from 1 on; if there is."""
+    with contextlib.suppress(OSError):
+        for line in Path(allowance).read_text().splitlines():
+            user, start, count = line.split(":")
+            if shutil.which(helper) and user == getpass.getuser():
+                return {"containerID": 1, "hostID": int(start), "size": int(count)}
+    return None
+
+
+def rootless(spec: rsc.Spec, *, several: bool = False) -> None:
+    """Change a config by no more than it takes to be run by an ordinary user.
+
+    The container has one id, its root's; with ``several`` also as many as newuidmap(1) gives.
+    """
+    kinds = [namespace.type for namespace in spec.linux.namespaces or ()]
+    if "user" not in kinds:
+        spec.linux.namespaces = [*(spec.linux.namespaces or ()), {"type": "user"}]
+    uids: list[Any] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
+    gids: list[Any] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
+    if several:
+        more_uids = subordinate("newuidmap", "/etc/subuid")
+        more_gids = subordinate("newgidmap", "/etc/subgid")
+        if more_uids is None or more_gids is None:
+            pytest.skip("needs several ids: newuidmap, and a range for this user in /etc/subuid")
+        uids, gids = [*uids, more_uids], [*gids, more_gids]
+    spec.linux.uidMappings, spec.linux.gidMappings = uids, gids
+    for mount in spec.mounts or ():
+        # The group of terminals is not there.
+        if mount.options and "gid=5" in mount.options:
+            mount.options = [option for option in mount.options if option != "gid=5"]
+
+
+def user_namespace(spec: rsc.Spec) -> None:
+    """Give the container a new user namespace with many ids, as far as this user can."""
+    if ORDINARY:
+        rootless(spec, several=True)
+        return
+    spec.linux.namespaces = [*(spec.linux.namespaces or ()), {"type": "user"}]
+    spec.linux.uidMappings = spec.linux.gidMappings = [
+        {"containerID": 0, "hostID": 100000, "size": 65536}
+    ]
+
+
+def has_several_users(spec: rsc.Spec) -> bool:
+    user = spec.process.user
+    return bool(user and (user.uid or user.gid or user.additionalGids))
 
 
 def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> Any:
@@ -80,12 +158,17 @@ class BundleFactory:
         seed: bool = False,
         terminal: bool = False,
         own_rootfs: bool = False,
+        several_ids: bool = False,
     ) -> rsc.Bundle:
         """Make a bundle of the default config, or of the ``seed``'s, after ``change``.
 
-        Bundles share one read-only rootfs, but with ``own_rootfs``, which may be written to.
+        An ordinary user's has a user namespace, with more ids than one if there is a user in it who
+        is not root, or is going to be (``several_ids``). Bundles share one read-only rootfs, but
+        with ``own_rootfs``, which may be written to.
         """
         spec = rsc.Spec.load(SEED) if seed else rsc.Spec.default()
+        if ORDINARY:
+            rootless(spec)
         spec.process.terminal = terminal
         if args is not None:
             spec.process.args = args
@@ -98,6 +181,8 @@ class BundleFactory:
             spec.root.path = str(self._busybox.rootfs)
         if change is not None:
             change(spec)
+        if ORDINARY and (several_ids or has_several_users(spec)):
+            rootless(spec, several=True)
         spec.save(place / "config.json")
         return rsc.Bundle(place)
 
@@ -122,6 +207,8 @@ def box(unique_id: Callable[[], str]) -> str:
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     """A folder of states for this test alone; nothing may be left in it."""
+    if ORDINARY:
+        need_user_namespaces()
     place = tmp_path / "states"
     yield place
 
@@ -254,12 +341,14 @@ def cgroups() -> set[str]:
 
 def default_states() -> set[str]:
     place = Path("/run/rscontainer")
+    if ORDINARY:
+        place = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "rscontainer")
     names = (entry.name for entry in place.iterdir()) if place.exists() else ()
     return {f"state {place / name}" for name in names if not OTHERS.match(name)}
 
 
 def is_ours(leak: str) -> bool:
-    """X."""
+    """Whether a new cgroup can be this suite's, and not one with the host's processes alone."""
     kind, _, path = leak.partition(" ")
     if kind != "cgroup":
         return True
@@ -267,6 +356,9 @@ def is_ours(leak: str) -> bool:
         members = Path(path, "cgroup.procs").read_text().split()
         own = os.readlink("/proc/self/ns/pid")
         return not members or any(os.readlink(f"/proc/{pid}/ns/pid") != own for pid in members)
+    except PermissionError:
+        # Another user's processes are in it.
+        return not ORDINARY
     except OSError:
         return True
 

@@ -58,9 +58,13 @@ fn facts(case: &Case) -> Facts {
     let capabilities = if rootless { 0 } else { (1 << 41) - 1 };
     let has = |module: &str| case.modules.iter().any(|enabled| enabled == module);
     let modules = SecurityModules { apparmor: has("apparmor"), selinux: has("selinux") };
+    let (uid, gid) = if rootless { (1000, 1000) } else { (0, 0) };
     Facts {
         hierarchies: hierarchies(host),
         rootless,
+        uid,
+        gid,
+        setgroups: true,
         capabilities,
         modules,
         resctrl: case.resctrl.clone(),
@@ -114,8 +118,13 @@ fn compiled(case: Case) -> String {
     }
     let (spec, warnings) = spec::check(config.to_string().as_bytes()).unwrap();
     let start = if case.created { StartSignal::Socket } else { StartSignal::Parent };
-    let situation =
-        Situation { id: "box".into(), bundle: "/bundle".into(), start, keep_descriptors: 0 };
+    let situation = Situation {
+        id: "box".into(),
+        bundle: "/bundle".into(),
+        start,
+        keep_descriptors: 0,
+        setgroups: None,
+    };
     let plan = match case.exec {
         None => Plan::compile(&spec, &facts, &situation),
         Some(process) => {

@@ -34,6 +34,9 @@ fn compile_on(native: Arch, seccomp: &Value) -> Result<(Filter, Vec<String>), St
     let facts = Facts {
         hierarchies: Hierarchies::parse("", ""),
         rootless: false,
+        uid: 0,
+        gid: 0,
+        setgroups: true,
         capabilities: u64::MAX,
         seccomp: Support { native: Some(native), ..Support::full() },
         modules: SecurityModules::default(),
@@ -41,6 +44,7 @@ fn compile_on(native: Arch, seccomp: &Value) -> Result<(Filter, Vec<String>), St
     };
     let situation = Situation {
         id: "box".into(),
+        setgroups: None,
         bundle: "/bundle".into(),
         start: StartSignal::Parent,
         keep_descriptors: 0,

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from conftest import PATIENCE, eventually
+from conftest import OWNER, PATIENCE, eventually
 
 import rscontainer as rsc
 
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 RUNC = shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 needs_runc = pytest.mark.skipif(RUNC is None, reason="runc is not installed here")
@@ -207,17 +206,20 @@ def test_options_after_execs_container_are_the_commands(cli: CommandLine, runnin
     assert cli("exec", running, "--", "echo", "a").stdout == "a\n"
 
 
-def test_exec_options(cli: CommandLine, running: str) -> None:
+def test_exec_options(cli: CommandLine, bundle: BundleFactory, box: str) -> None:
+    made = bundle(args=["sleep", "1000"], several_ids=True)
+    cli("run", "--detach", "--bundle", made.path, box, **QUIET)
     done = cli(
-        *("exec", "--cwd", "/tmp", "--env", "A=1", "-e", "B=2", "--user", "12:34", running),
+        *("exec", "--cwd", "/tmp", "--env", "A=1", "-e", "B=2", "--user", "12:34", box),
         *("sh", "-c", "pwd; echo $A $B $PATH; id -u; id -g"),
     )
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert done.stdout == f"/tmp\n1 2 {path}\n12\n34\n"
-    done = cli("exec", "-u", "12", "-g", "77", "-g", "88", running, "id", "-G")
+    done = cli("exec", "-u", "12", "-g", "77", "-g", "88", box, "id", "-G")
     assert set(done.stdout.split()) == {"0", "77", "88"}
-    done = cli("exec", "--no-new-privs", running, "grep", "NoNewPrivs", "/proc/self/status")
+    done = cli("exec", "--no-new-privs", box, "grep", "NoNewPrivs", "/proc/self/status")
     assert done.stdout == "NoNewPrivs:\t1\n"
+    cli("delete", "--force", box)
 
 
 def test_exec_of_a_process_file(cli: CommandLine, running: str, tmp_path: Path) -> None:
@@ -295,7 +297,7 @@ def test_state(cli: CommandLine, running: str, sleeper: rsc.Bundle) -> None:
     assert state["status"] == "running"
     assert state["bundle"] == str(sleeper.path)
     assert state["rootfs"] == sleeper.spec.root.path
-    assert state["owner"] == "root"
+    assert state["owner"] == OWNER
     assert Path(f"/proc/{state['pid']}").is_dir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", state["created"])
 
@@ -405,6 +407,7 @@ def test_no_descriptor_leaks(cli: CommandLine, bundle: BundleFactory, box: str) 
     assert done.stdout.split() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_a_created_container_runs_from_sealed_memory(
     cli: CommandLine, sleeper: rsc.Bundle, box: str
 ) -> None:

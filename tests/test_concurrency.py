@@ -21,7 +21,7 @@ import rscontainer as rsc
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = [pytest.mark.requires_root, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 QUIET = {"stdin": rsc.DEVNULL, "stdout": rsc.DEVNULL, "stderr": rsc.DEVNULL}
 

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import user_namespace
 
 import rscontainer as rsc
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, Shell
 
-pytestmark = pytest.mark.requires_root
 
 DEFAULT = {
     "full": "1:7",
@@ -25,7 +25,6 @@ DEFAULT = {
     "urandom": "1:9",
     "zero": "1:5",
 }
-MAPPING = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
 def asking(*devices: dict[str, Any], rules: list[dict[str, Any]] | None = None) -> Change:
@@ -37,12 +36,7 @@ def asking(*devices: dict[str, Any], rules: list[dict[str, Any]] | None = None) 
     return change
 
 
-def in_user_namespace(spec: rsc.Spec) -> None:
-    spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
-    spec.linux.uidMappings = spec.linux.gidMappings = MAPPING
-
-
-@pytest.mark.parametrize("change", [None, in_user_namespace])
+@pytest.mark.parametrize("change", [None, user_namespace])
 def test_default_devices(sh: Shell, change: Change | None) -> None:
     names = " ".join(DEFAULT)
     script = f"for name in {names}; do stat -c '%n %F %a %t:%T' /dev/$name; done"
@@ -68,7 +62,7 @@ def test_nothing_else_is_there(sh: Shell) -> None:
     assert set(sh("ls -A /dev").split()) == known
 
 
-@pytest.mark.parametrize("change", [None, in_user_namespace])
+@pytest.mark.parametrize("change", [None, user_namespace])
 def test_default_devices_work(sh: Shell, change: Change | None) -> None:
     script = """
         echo lost >/dev/null; head -c 3 /dev/zero | od -An -tx1
@@ -78,6 +72,7 @@ def test_default_devices_work(sh: Shell, change: Change | None) -> None:
     assert sh(script, change).split() == ["00", "00", "00", "8", "full"]
 
 
+@pytest.mark.requires_root("to make devices")
 def test_asked_devices(sh: Shell) -> None:
     change = asking(
         {
@@ -107,11 +102,13 @@ def test_asked_devices(sh: Shell) -> None:
     ]
 
 
+@pytest.mark.requires_root("to make devices")
 def test_a_device_outside_of_dev(sh: Shell) -> None:
     change = asking({"path": "/new/place/null", "type": "c", "major": 1, "minor": 3})
     assert sh("stat -c %t:%T /new/place/null", change, own_rootfs=True) == "1:3\n"
 
 
+@pytest.mark.requires_root("to make devices")
 def test_a_device_that_is_not_allowed_cannot_be_opened(sh: Shell) -> None:
     # No driver has this number: what the rules let through fails for another reason.
     odd = {"path": "/dev/odd", "type": "c", "major": 10, "minor": 254}
@@ -122,6 +119,7 @@ def test_a_device_that_is_not_allowed_cannot_be_opened(sh: Shell) -> None:
     assert sh(script, asking(odd, rules=allowed)) == "No such device\n"
 
 
+@pytest.mark.requires_root("to make devices")
 def test_what_is_there_already_must_be_the_same(sh: Shell, bundle: BundleFactory) -> None:
     def without_dev(spec: rsc.Spec) -> None:
         spec.mounts = [m for m in spec.mounts if not m.destination.startswith("/dev")]

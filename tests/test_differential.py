@@ -17,7 +17,6 @@ from rscontainer import _binary
 if TYPE_CHECKING:
     from conftest import BundleFactory, Change
 
-pytestmark = pytest.mark.requires_root
 
 SCRIPT = r"""
 section() { echo "== $1"; }
@@ -186,6 +185,7 @@ def differences(runtime: str, theirs: dict[str, list[str]], ours: dict[str, list
         value if isinstance(value, str) else getattr(value, "__name__", "walkthrough")
     ),
 )
+@pytest.mark.requires_root("to compare what root's containers see")
 def test_the_program_sees_the_same(
     bundle: BundleFactory,
     tmp_path: Path,

@@ -25,7 +25,6 @@ import rscontainer as rsc
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 # From here on the kernel tells a process's exit status to whoever has its pidfd.
 TOLD_BY_KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 15)
@@ -167,6 +166,7 @@ def test_two_programs_have_two_launchers(
         assert parent(int(one.hear())) != parent(int(other.hear()))
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_launcher_holds_on_to_nothing(sleeper: rsc.Bundle, root: Path, tmp_path: Path) -> None:
     text = """
         os.chdir(sys.argv[1])
@@ -205,6 +205,7 @@ def test_launcher_holds_on_to_nothing(sleeper: rsc.Bundle, root: Path, tmp_path:
             assert int(status(init, key), 16) == 0, key
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_launcher_runs_from_sealed_memory_and_hides_its_own(
     sleeper: rsc.Bundle, root: Path, box: str
 ) -> None:
@@ -309,6 +310,7 @@ def test_containers_inherit_no_descriptor(bundle: BundleFactory, root: Path) -> 
     assert r.stdout.split() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_a_created_container_holds_nothing_of_the_launchers(
     sleeper: rsc.Bundle, root: Path, box: str, unique_id: Callable[[], str]
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from conftest import eventually
+from conftest import OWNER, eventually
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -20,7 +20,6 @@ from rscontainer import Container
 if TYPE_CHECKING:
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 
@@ -70,7 +69,7 @@ def test_state_is_the_specification_s(bundle: BundleFactory, root: Path, box: st
             "status": "running",
             "bundle": str(made.path),
             "rootfs": str(made.rootfs),
-            "owner": "root",
+            "owner": OWNER,
             "annotations": {"org.example": "x"},
         }
         assert container.pid == container.init.pid
@@ -129,6 +128,7 @@ def test_force_deletes_what_runs(bundle: BundleFactory, root: Path, box: str, pa
         container.delete()
 
 
+@pytest.mark.requires_root("to mount proc without a pid namespace")
 def test_delete_ends_what_the_init_left(bundle: BundleFactory, root: Path, box: str) -> None:
     def share_pids(spec: rsc.Spec) -> None:
         spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "pid"]

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from conftest import ORDINARY, user_namespace
 
 import rscontainer as rsc
-from rscontainer import _binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import BundleFactory, Change, Shell
 
-pytestmark = pytest.mark.requires_root
 
 # The specification's words, the kernel's files, the flag of unshare(1).
 KINDS = {
@@ -34,7 +31,6 @@ KINDS = {
     "user": ("user", "--user"),
     "mount": ("mnt", "--mount"),
 }
-MAPPINGS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
 def having(*namespaces: dict[str, Any], without: tuple[str, ...] = ()) -> Change:
@@ -56,8 +52,8 @@ def having(*namespaces: dict[str, Any], without: tuple[str, ...] = ()) -> Change
 
 
 def mapped(spec: rsc.Spec) -> None:
-    having({"type": "user"})(spec)
-    spec.linux.uidMappings = spec.linux.gidMappings = MAPPINGS
+    having(without=("user",))(spec)
+    user_namespace(spec)
 
 
 def own(kind: str) -> str:
@@ -101,15 +97,19 @@ def test_new(sh: Shell, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["ipc", "network", "uts", "cgroup", "time", "user"])
 def test_not_named_is_the_hosts(sh: Shell, kind: str) -> None:
     available(kind)
+    if kind == "user" and ORDINARY:
+        pytest.skip("needs root: to do without a user namespace")
     assert inside(sh, kind, having(without=(kind,))) == own(kind)
 
 
+@pytest.mark.requires_root("to mount proc without a pid namespace")
 def test_the_hosts_processes_without_a_pid_namespace(sh: Shell) -> None:
     change = having(without=("pid",))
     assert inside(sh, "pid", change) == own("pid")
     assert int(sh("echo $$", change)) > 1
 
 
+@pytest.mark.requires_root("to make namespaces outside of a container")
 @pytest.mark.parametrize("kind", ["ipc", "network", "uts", "time"])
 def test_joined_by_path(sh: Shell, kind: str) -> None:
     available(kind)
@@ -123,6 +123,7 @@ def test_joined_by_path(sh: Shell, kind: str) -> None:
         assert found == os.readlink(path) != own(kind)
 
 
+@pytest.mark.requires_root("to make namespaces outside of a container")
 def test_joined_cgroup_namespace(sh: Shell) -> None:
     with holder("--cgroup") as pid:
         path = f"/proc/{pid}/ns/cgroup"
@@ -130,6 +131,7 @@ def test_joined_cgroup_namespace(sh: Shell) -> None:
         assert found == os.readlink(path)
 
 
+@pytest.mark.requires_root("to join the pid namespace of another container")
 def test_joined_pid_namespace(
     bundle: BundleFactory, root: Path, sh: Shell, unique_id: Callable[[], str]
 ) -> None:
@@ -142,6 +144,7 @@ def test_joined_pid_namespace(
         assert first.status == "running"
 
 
+@pytest.mark.requires_root("to make namespaces outside of a container")
 def test_joined_user_namespace(sh: Shell) -> None:
     with holder("--user") as pid:
         for file in ("uid_map", "gid_map"):
@@ -175,12 +178,14 @@ def test_a_path_of_another_kind_is_named(sh: Shell) -> None:
 # -- user namespaces --------------------------------------------------------------------------
 
 
+@pytest.mark.requires_root("to map ids at will")
 def test_user_namespace(sh: Shell) -> None:
     lines = sh("cat /proc/self/uid_map /proc/self/gid_map; id -u; id -g; id -G", mapped).split()
     assert lines[:6] == ["0", "100000", "65536"] * 2
     assert lines[6:] == ["0", "0", "0"]
 
 
+@pytest.mark.requires_root("to map ids at will")
 def test_ids_on_the_host(bundle: BundleFactory, root: Path, box: str) -> None:
     def change(spec: rsc.Spec) -> None:
         mapped(spec)
@@ -197,6 +202,7 @@ def test_ids_on_the_host(bundle: BundleFactory, root: Path, box: str) -> None:
         assert seen.startswith("uid=8 gid=9")
 
 
+@pytest.mark.requires_root("to map ids at will")
 def test_several_ranges(sh: Shell) -> None:
     def change(spec: rsc.Spec) -> None:
         mapped(spec)
@@ -314,36 +320,3 @@ def test_exec_enters_all_of_them(bundle: BundleFactory, root: Path, box: str) ->
         links = entered.communicate()[0].split()
         place = f"/proc/{container.pid}/ns"
         assert links == [os.readlink(f"{place}/{name}") for name, _ in KINDS.values()]
-
-
-def test_an_ordinary_users_container() -> None:
-    # Of its own, for the folders of the tests are open to root alone.
-    with tempfile.TemporaryDirectory(prefix="rscontainer-") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        program = shutil.copy(_binary.binary(), place / "rscontainer")
-        made = rsc.Bundle.create(place / "bundle", rootfs="busybox")
-        spec = rsc.Spec.default(rootless=True)
-        mapping = {"containerID": 0, "hostID": 1000, "size": 1}
-        spec.linux.uidMappings = spec.linux.gidMappings = [mapping]
-        # A cgroup of the user's own takes someone who delegates one.
-        spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "cgroup"]
-        spec.mounts = [m for m in spec.mounts if m.type != "cgroup"]
-        spec.process.terminal = False
-        spec.process.args = ["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/setgroups"]
-        spec.save(made.rootfs.parent / "config.json")
-        for entry in (place, *place.rglob("*")):
-            os.chown(entry, 1000, 1000, follow_symlinks=False)
-        argv = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", program]
-        argv += ["--root", str(place / "states"), "run", "-b", os.fspath(made), "box"]
-        done = subprocess.run(
-            argv,
-            check=False,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-        )
-        if "max_user_namespaces" in done.stderr or "clone3" in done.stderr:
-            pytest.skip(f"no user namespaces for ordinary users on this host: {done.stderr}")
-        assert done.stdout.split() == ["0", "0", "1000", "1", "deny"], done.stderr

@@ -16,7 +16,6 @@ from rscontainer import Container
 if TYPE_CHECKING:
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 MIB = 2**20
@@ -186,6 +185,7 @@ def test_denied_device_gives_eperm(bundle: BundleFactory, root: Path) -> None:
         assert "not permitted" not in done.stdout
 
 
+@pytest.mark.requires_root("to make devices")
 def test_allowed_device_can_be_used(bundle: BundleFactory, root: Path) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.linux.devices = [node("/dev/nothing", 1, 3)]
@@ -198,6 +198,7 @@ def test_allowed_device_can_be_used(bundle: BundleFactory, root: Path) -> None:
     assert done.stdout.startswith("0+0 records in")
 
 
+@pytest.mark.requires_root("to open a device that is root's")
 def test_access_is_told_apart(bundle: BundleFactory, root: Path) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.linux.devices = [KMSG]
@@ -265,6 +266,7 @@ def test_frozen_container_can_be_killed(bundle: BundleFactory, root: Path, box: 
 # -- where it goes --------------------------------------------------------------------------
 
 
+@pytest.mark.requires_root("to make a cgroup at the top of a hierarchy")
 @pytest.mark.parametrize("style", ["/{}", "/deep/down/{}", "relative/{}"])
 def test_cgroups_path(bundle: BundleFactory, root: Path, box: str, style: str) -> None:
     path = style.format(box) if style == "/{}" else style.format("").rstrip("/") + f"/{box}"
@@ -277,6 +279,7 @@ def test_cgroups_path(bundle: BundleFactory, root: Path, box: str, style: str) -
         container.exec(["true"]).wait(30)
 
 
+@pytest.mark.requires_root("to make a cgroup at the top of a hierarchy")
 def test_two_containers_in_one_cgroup(
     bundle: BundleFactory, root: Path, unique_id: Callable[[], str]
 ) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
-
 
 def sh(script: str) -> list[str]:
     return ["sh", "-c", script]
@@ -64,6 +62,7 @@ def test_captured_run_needs_no_terminal(bundle: BundleFactory, root: Path) -> No
     assert rsc.run(made, sh(script), root=root, capture_output=True).stdout == b"no\nno\n"
 
 
+@pytest.mark.requires_root("to mount proc without a pid namespace")
 @pytest.mark.parametrize(
     ("signal", "code"), [("KILL", -9), ("TERM", -15), ("SEGV", -11), ("USR1", -10)]
 )

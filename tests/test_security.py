@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, CommandLine, Shell
 
-pytestmark = pytest.mark.requires_root
-
 
 def adding(*mounts: dict[str, Any], without: str = "@") -> Change:
     def change(spec: rsc.Spec) -> None:
@@ -91,7 +89,7 @@ def test_links_lead_nowhere_but_into_the_rootfs(
     file.write_text("of the container\n")
     mount = {
         "tmpfs": tmpfs("/target"),
-        "bind": {"destination": "/target", "source": "/etc", "options": ["bind"]},
+        "bind": {"destination": "/target", "source": "/etc", "options": ["rbind"]},
         "file": {"destination": "/target", "source": str(file), "options": ["bind"]},
     }[how]
     made = bundle(adding(mount), own_rootfs=True)
@@ -138,6 +136,7 @@ def test_a_target_that_is_a_file(sh: Shell, bundle: BundleFactory) -> None:
         sh("true", bundle=made)
 
 
+@pytest.mark.requires_root("to make devices")
 @pytest.mark.parametrize("name", ["null", "tty"])
 def test_odd_devices_in_the_rootfs_are_refused(
     sh: Shell, bundle: BundleFactory, victim: Path, name: str
@@ -197,6 +196,7 @@ def test_kernel_parameters_are_written_to_the_real_proc(
         spec.linux.maskedPaths = spec.linux.readonlyPaths = []
 
     made = bundle(change, own_rootfs=True)
+    (made.rootfs / "proc").chmod(0o755)
     (made.rootfs / "proc" / "sys" / "net" / "ipv4").mkdir(parents=True)
     (made.rootfs / "proc" / "sys" / "net" / "ipv4" / "ip_forward").symlink_to(victim / "file")
     sh("true", bundle=made)
@@ -308,6 +308,7 @@ def test_preserved_descriptors_alone(
     assert shown.stdout.split() == ["kept", "0", "1", "2", "3"]
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 @pytest.mark.usefixtures("inheritable")
 def test_a_created_container_holds_nothing_of_its_maker(
     bundle: BundleFactory, root: Path, box: str
@@ -357,6 +358,7 @@ print(done.returncode)
 # -- the runtime's own program ----------------------------------------------------------------
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 @pytest.mark.parametrize("maker", ["python", "command line"])
 def test_what_waits_in_a_container_is_a_sealed_copy(
     bundle: BundleFactory, root: Path, cli: CommandLine, box: str, maker: str

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 import pytest
-from conftest import eventually
+from conftest import ORDINARY, eventually
 
 import rscontainer as rsc
 from rscontainer import Container, _binary
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 FOREVER = ["sleep", "1000"]
 
@@ -36,6 +35,8 @@ FOREVER = ["sleep", "1000"]
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """A folder of states on a disk of 64 KiB."""
+    if ORDINARY:
+        pytest.skip("needs root: to mount on the host")
     place = tmp_path / "tiny"
     place.mkdir()
     subprocess.run(
@@ -229,6 +230,7 @@ def workers_of(launcher: int) -> list[int]:
     return found
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 @pytest.mark.parametrize("victim", ["worker", "launcher", "python", "all"])
 def test_killed_at_any_point(
     bundle: BundleFactory, root: Path, unique_id: Callable[[], str], victim: str
@@ -284,6 +286,7 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
+@pytest.mark.requires_root("to look into a process that hides")
 def test_launcher_killed_while_a_container_runs(
     bundle: BundleFactory, root: Path, box: str
 ) -> None:

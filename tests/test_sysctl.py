@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import ORDINARY, rootless, user_namespace
 
 import rscontainer as rsc
 
 if TYPE_CHECKING:
     from conftest import Change, Shell
-
-pytestmark = pytest.mark.requires_root
 
 
 def setting(**values: str) -> Change:
@@ -23,13 +22,20 @@ def setting(**values: str) -> Change:
 
 
 def test_network_and_ipc_parameters(sh: Shell) -> None:
-    change = setting(
+    values = setting(
         net__ipv4__ip_forward="1",
         net__ipv4__ping_group_range="0 5",
         kernel__shm_rmid_forced="1",
         kernel__msgmax="12345",
         fs__mqueue__msg_max="7",
     )
+
+    def change(spec: rsc.Spec) -> None:
+        values(spec)
+        if ORDINARY:
+            # The groups must be there.
+            rootless(spec, several=True)
+
     own = Path("/proc/sys/kernel/msgmax").read_text()
     script = """
         cd /proc/sys; cat net/ipv4/ip_forward net/ipv4/ping_group_range kernel/shm_rmid_forced
@@ -46,6 +52,7 @@ def test_slashes_are_as_good_as_dots(sh: Shell) -> None:
     assert sh("cat /proc/sys/net/ipv4/conf/lo/rp_filter", change) == "2\n"
 
 
+@pytest.mark.requires_root("to write the host's /proc/sys/kernel")
 def test_domainname_in_a_uts_namespace(sh: Shell) -> None:
     change = setting(kernel__domainname="example.org")
     assert sh("cat /proc/sys/kernel/domainname", change) == "example.org\n"
@@ -53,9 +60,7 @@ def test_domainname_in_a_uts_namespace(sh: Shell) -> None:
 
 def test_in_a_user_namespace(sh: Shell) -> None:
     def change(spec: rsc.Spec) -> None:
-        mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-        spec.linux.namespaces = [*spec.linux.namespaces, {"type": "user"}]
-        spec.linux.uidMappings = spec.linux.gidMappings = mapping
+        user_namespace(spec)
         spec.linux.sysctl = {"net.ipv4.ip_forward": "1"}
 
     assert sh("cat /proc/sys/net/ipv4/ip_forward", change) == "1\n"
@@ -100,6 +105,7 @@ def test_a_parameter_that_is_not_there_is_named(sh: Shell) -> None:
     assert '$.linux.sysctl["net.ipv4.not_there"]' in str(caught.value)
 
 
+@pytest.mark.requires_root("to enter a network namespace from a hook")
 def test_a_hook_may_bring_the_device_that_is_named(sh: Shell, tmp_path: Path) -> None:
     hook = tmp_path / "hook"
     hook.write_text(

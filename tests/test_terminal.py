@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 # After the prompt busybox asks the terminal where its cursor is; when the window changes, it clears
 # what may follow.
@@ -144,6 +143,7 @@ def desk(
 # -- the walkthrough --------------------------------------------------------------------------
 
 
+@pytest.mark.requires_root("to do without a user namespace")
 def test_the_seed_is_run_as_it_stands(seed: rsc.Bundle) -> None:
     """What the fixture writes differs from the seed's file in the place of the rootfs alone."""
     config = rsc.Spec.load(Path(__file__).parent / "bundles" / "busybox" / "config.json")
@@ -151,6 +151,7 @@ def test_the_seed_is_run_as_it_stands(seed: rsc.Bundle) -> None:
     assert seed.spec == config
 
 
+@pytest.mark.requires_root("to do without a user namespace")
 def test_walkthrough_from_the_bundles_folder(
     cli: CommandLine, tmp_path: Path, busybox: rsc.Bundle, box: str
 ) -> None:
@@ -468,7 +469,7 @@ def test_a_user_owns_its_terminal(bundle: BundleFactory, root: Path, box: str, e
         spec.process.user.gid = 0 if exec else 1234
 
     program = ["sh", "-c", "stat -c '%u %a' $(tty); echo opened >$(tty); read x </dev/tty"]
-    place = bundle(change, args=["sleep", "1000"] if exec else program)
+    place = bundle(change, args=["sleep", "1000"] if exec else program, several_ids=True)
     with rsc.Container.run(box, place, terminal=not exec, root=root) as c:
         p = c.exec(program, user=1234, terminal=True) if exec else c.init
         p.terminal.write(b"\n")

@@ -60,12 +60,16 @@ class Bundle:
         * the string ``"busybox"``: this machine's static busybox under all of its names. A folder
           of that name is ``"./busybox"``.
 
-        ``spec`` is written to ``config.json``, by default ``Spec.default()``; whatever root it
-        names, the bundle's is the one made here.
+        ``spec`` is written to ``config.json``, by default ``Spec.default()``, for an ordinary user
+        and the root of a user namespace ``Spec.default(rootless=True)``; whatever root it names,
+        the bundle's is the one made here.
 
-        Root keeps owners and makes devices as recorded. An ordinary user's files stay the user's,
-        devices and attributes that only root may make are left out, and a ``UserWarning`` says
-        which. Only the bundle's owner may enter its folder, for there can be setuid programs in it.
+        Root keeps owners and makes devices as recorded. For an ordinary user every file is the
+        user's own, whoever it belonged to, also in a container with more ids than one: what the
+        user's id is mapped to, root as a rule, owns all of it there, and setuid and setgid programs
+        act as that one. Devices and attributes that only root may make are left out, and a
+        ``UserWarning`` says which. Only the bundle's owner may enter its folder, for there can be
+        setuid programs in it.
 
         The folder must not exist or be empty, else ``AlreadyExistsError``. It appears whole or not
         at all: after any failure, an interruption too, nothing is left behind.
@@ -128,9 +132,22 @@ def _rooted(spec: Spec | None) -> Spec:
     """Give a copy of the config whose root is the bundle's own."""
     from rscontainer.spec import Spec  # noqa: PLC0415  # costs more than the rest of the module
 
-    config = (Spec.default() if spec is None else spec).to_dict()
+    if spec is None:
+        spec = Spec.default(rootless=not _is_hosts_root())
+    config = spec.to_dict()
     config["root"] = {**(config.get("root") or {}), "path": "rootfs"}
     return Spec.from_dict(config)
+
+
+def _is_hosts_root() -> bool:
+    """Whether this is root, and not of a user namespace alone, where few ids may exist."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as ids:
+            every = ids.read().split() == ["0", "0", "4294967295"]
+    except FileNotFoundError:
+        # A kernel without user namespaces.
+        every = True
+    return os.geteuid() == 0 and every
 
 
 def _fill(destination: str, rootfs: _Rootfs) -> list[str]:

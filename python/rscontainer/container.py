@@ -60,7 +60,8 @@ class Container:
         ``PIPE``, ``DEVNULL``, ``STDOUT``, a descriptor or a file; ``text``, ``encoding`` and
         ``errors`` likewise. ``terminal`` gives the process a pseudo-terminal;
         ``None`` does what the config says, but where a stream is given. ``root`` is the folder of
-        containers' states, by default ``/run/rscontainer``.
+        containers' states, by default ``/run/rscontainer``, for an ordinary user
+        ``$XDG_RUNTIME_DIR/rscontainer``.
 
         The container is killed and deleted when this Python ends, unless ``detach``.
 

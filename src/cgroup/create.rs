@@ -156,7 +156,7 @@ impl Group {
             Ok(()) => Ok(directory),
             Err(error) => {
                 Cgroup { directories: vec![directory] }.unmake();
-                Err(error)
+                Err(error.asked_by(self.asked_by()))
             }
         }
     }

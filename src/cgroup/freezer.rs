@@ -78,21 +78,21 @@ impl<'a> Freezer<'a> {
 impl Cgroup {
     /// Stops every process in it, or none: if one does not stop in time, all are thawed.
     pub fn freeze(&self) -> Result<()> {
-        let freezer = Freezer::of(self).ok_or_else(no_freezer)?;
+        let freezer = Freezer::of(self).ok_or_else(|| self.no_freezer())?;
         let outcome = freezer.put(freezer.freeze).and_then(|()| freezer.wait());
         if outcome.is_err() {
             // The failure to freeze is the one to report.
             let _ = freezer.put(freezer.thaw);
         }
         outcome.map_err(|error| match error.errno() {
-            Some(Errno::ENOENT) => no_freezer(),
+            Some(Errno::ENOENT) => self.no_freezer(),
             _ => error,
         })
     }
 
     /// Lets the processes go on.
     pub fn thaw(&self) -> Result<()> {
-        let freezer = Freezer::of(self).ok_or_else(no_freezer)?;
+        let freezer = Freezer::of(self).ok_or_else(|| self.no_freezer())?;
         freezer.put(freezer.thaw)
     }
 
@@ -102,9 +102,14 @@ impl Cgroup {
         let state = freezer.read(freezer.switch)?;
         Ok(matches!(state.trim(), "FROZEN" | "FREEZING" | "1"))
     }
-}
 
-fn no_freezer() -> Error {
-    Error::new(Kind::Other, "the container's cgroup cannot be frozen")
-        .hint("mount the freezer controller, or cgroup2 with Linux 5.2 or later")
+    fn no_freezer(&self) -> Error {
+        if self.directories.is_empty() {
+            let message = "the container has no cgroup of its own that could be frozen";
+            return Error::new(Kind::Other, message)
+                .hint("have one delegated to this user and name it in $.linux.cgroupsPath");
+        }
+        Error::new(Kind::Other, "the container's cgroup cannot be frozen")
+            .hint("mount the freezer controller, or cgroup2 with Linux 5.2 or later")
+    }
 }

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat};
 use serde::{Deserialize, Serialize};
 
 use super::files::read;
@@ -44,6 +46,32 @@ pub struct Hierarchy {
     pub name: Option<String>,
     /// This process's cgroup, below the mount point.
     pub own: PathBuf,
+    /// Whether this process, which is not the host's root, may make cgroups where its containers go.
+    pub delegated: bool,
+}
+
+impl Hierarchy {
+    /// The cgroup in which containers go that ask for none, below the mount point.
+    ///
+    /// A cgroup of version 2 with processes in it may have no children with controllers, and this
+    /// process's own has at least one.
+    pub(super) fn floor(&self, layout: Layout) -> PathBuf {
+        match layout {
+            Layout::Unified => self.own.parent().map(Path::to_owned).unwrap_or_default(),
+            _ => self.own.clone(),
+        }
+    }
+
+    /// In version 2, whoever moves a process needs `cgroup.procs` of what is above both its places.
+    fn is_delegated(&self, layout: Layout) -> bool {
+        let floor = self.mount_point.join(self.floor(layout));
+        let may_write = |path: &Path| {
+            let (here, effective) = (nix::fcntl::AT_FDCWD, AtFlags::AT_EACCESS);
+            faccessat(here, path, AccessFlags::W_OK, effective).is_ok()
+        };
+        let procs = || may_write(&floor.join("cgroup.procs"));
+        may_write(&floor) && (self.version == Version::One || procs())
+    }
 }
 
 /// The hierarchies that this host has mounted; the unified one last.
@@ -90,6 +118,22 @@ impl Hierarchies {
             unified.controllers = controllers.split_whitespace().map(str::to_owned).collect();
         }
         self
+    }
+
+    /// Looks which of them are handed to this process, which is not the host's root.
+    pub fn with_delegation(mut self) -> Self {
+        let layout = self.layout();
+        for hierarchy in &mut self.0 {
+            hierarchy.delegated = hierarchy.is_delegated(layout);
+        }
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn delegate(&mut self, controller: &str) {
+        for hierarchy in &mut self.0 {
+            hierarchy.delegated |= hierarchy.controllers.iter().any(|own| own == controller);
+        }
     }
 
     /// How they are laid out.
@@ -159,6 +203,7 @@ impl<'a> Membership<'a> {
             controllers: self.controllers.iter().map(|own| (*own).to_owned()).collect(),
             name: self.name.map(str::to_owned),
             own: below(Path::new(self.path), &mount.root),
+            delegated: false,
         }
     }
 }

@@ -33,11 +33,14 @@ pub struct CgroupMount {
 impl CgroupPlan {
     /// What a mount of type `cgroup` inside the container shows.
     pub fn mount_points(&self) -> CgroupMounts {
-        let unified_only = self.groups.iter().all(|group| group.hierarchy.version == Version::Two);
-        let hierarchies =
-            self.groups.iter().map(|group| CgroupMount::of(group, unified_only)).collect();
+        let mut groups: Vec<&Group> = self.groups.iter().chain(&self.left_alone).collect();
+        groups.sort_by_key(|group| {
+            (group.hierarchy.version == Version::Two, &group.hierarchy.mount_point)
+        });
+        let unified_only = groups.iter().all(|group| group.hierarchy.version == Version::Two);
+        let hierarchies = groups.iter().map(|group| CgroupMount::of(group, unified_only)).collect();
         let mut links = Vec::new();
-        for group in self.groups.iter().filter(|group| group.hierarchy.version == Version::One) {
+        for group in groups.iter().filter(|group| group.hierarchy.version == Version::One) {
             let name = name(group);
             let controllers = group.hierarchy.controllers.iter();
             let others = controllers.filter(|controller| **controller != name);

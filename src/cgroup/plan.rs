@@ -78,20 +78,30 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn new(hierarchy: &Hierarchy, place: &Place) -> Self {
-        let floor = match place.base {
-            Base::MountPoint => PathBuf::new(),
-            Base::Own => hierarchy.own.clone(),
-            Base::OwnParent => hierarchy.own.parent().map(Path::to_owned).unwrap_or_default(),
-        };
+    fn new(hierarchy: &Hierarchy, layout: Layout, place: &Place) -> Self {
+        let floor = if place.absolute { PathBuf::new() } else { hierarchy.floor(layout) };
+        Self::at(hierarchy, floor.join(&place.name), floor)
+    }
+
+    /// Where this process is, and a container that gets no cgroup of its own stays.
+    fn own(hierarchy: &Hierarchy) -> Self {
+        Self::at(hierarchy, hierarchy.own.clone(), hierarchy.own.clone())
+    }
+
+    fn at(hierarchy: &Hierarchy, path: PathBuf, floor: PathBuf) -> Self {
         Group {
-            path: floor.join(&place.name),
+            path,
             floor,
             hierarchy: hierarchy.clone(),
             writes: Vec::new(),
             needed: Vec::new(),
             devices: None,
         }
+    }
+
+    /// The line of the config that has the directory made.
+    pub(super) fn asked_by(&self) -> &str {
+        self.writes.first().map_or("$.linux.cgroupsPath", |write| &write.property)
     }
 
     /// The directory on the host.
@@ -123,6 +133,8 @@ impl Group {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CgroupPlan {
     pub(super) groups: Vec<Group>,
+    /// Hierarchies of which the container gets nothing of its own: shown to it, not touched.
+    pub(super) left_alone: Vec<Group>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -160,7 +172,8 @@ impl fmt::Display for CgroupPlan {
 /// Decides where a container goes and what is written there.
 ///
 /// `devices_default` adds the devices that every container may use after the config's rules. A
-/// `rootless` runtime may not restrict devices, and makes no cgroup unless asked to.
+/// `rootless` runtime may not restrict devices, and makes no cgroup where that is not delegated to
+/// it, unless asked to.
 pub fn plan(
     hierarchies: &Hierarchies,
     cgroups_path: Option<&Path>,
@@ -169,54 +182,45 @@ pub fn plan(
     devices_default: bool,
     rootless: bool,
 ) -> Result<CgroupPlan> {
-    let place = Place::of(hierarchies.layout(), cgroups_path, id)?;
+    let layout = hierarchies.layout();
+    let place = Place::of(cgroups_path, id)?;
     let mut groups: Vec<Group> =
-        hierarchies.iter().map(|hierarchy| Group::new(hierarchy, &place)).collect();
+        hierarchies.iter().map(|hierarchy| Group::new(hierarchy, layout, &place)).collect();
     let mut warnings = Vec::new();
     if let Some(resources) = resources {
         let devices = (!rootless).then_some(devices_default);
         resources::distribute(resources, devices, &mut groups, &mut warnings)?;
     }
-    let nothing_asked =
-        cgroups_path.is_none() && groups.iter().all(|group| group.writes.is_empty());
-    if rootless && nothing_asked {
-        groups.clear();
+    let mut left_alone = Vec::new();
+    if rootless && cgroups_path.is_none() {
+        // A limit is asked for: that it cannot be set is for the kernel to say.
+        let (made, others): (Vec<Group>, Vec<Group>) = groups
+            .into_iter()
+            .partition(|group| group.hierarchy.delegated || !group.writes.is_empty());
+        groups = made;
+        left_alone = others.iter().map(|group| Group::own(&group.hierarchy)).collect();
     }
-    Ok(CgroupPlan { groups, warnings })
-}
-
-/// What `cgroupsPath` is relative to.
-#[derive(Clone, Copy)]
-enum Base {
-    MountPoint,
-    Own,
-    /// A cgroup of version 2 with processes in it may have no children with controllers, and the
-    /// runtime's own has at least one.
-    OwnParent,
+    Ok(CgroupPlan { groups, left_alone, warnings })
 }
 
 struct Place {
-    base: Base,
+    /// From the mount point, or from where containers go that ask for nothing.
+    absolute: bool,
     name: PathBuf,
 }
 
 impl Place {
-    fn of(layout: Layout, cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
+    fn of(cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
         let asked = cgroups_path.unwrap_or(Path::new(id));
         if let Some(path) = cgroups_path.filter(|path| is_systemd_style(path)) {
             let hint = "give a path like \"/machine/box\"";
             return Err(refused(path, "the systemd cgroup driver is not supported yet").hint(hint));
         }
-        let base = match layout {
-            _ if cgroups_path.is_some_and(Path::is_absolute) => Base::MountPoint,
-            Layout::Unified => Base::OwnParent,
-            _ => Base::Own,
-        };
         let name = clean(asked);
         if name.as_os_str().is_empty() {
             return Err(refused(asked, "it names no cgroup of the container's own"));
         }
-        Ok(Place { base, name })
+        Ok(Place { absolute: cgroups_path.is_some_and(Path::is_absolute), name })
     }
 }
 

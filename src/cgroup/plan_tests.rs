@@ -217,8 +217,21 @@ fn rootless_makes_no_cgroup_unless_asked() {
     let of = |path: Option<&str>| {
         plan(&unified(), path.map(Path::new), "box", Some(&resources), true, true).unwrap()
     };
-    assert_eq!(of(None), CgroupPlan::default());
+    assert!(of(None).is_empty());
     assert_eq!(of(Some("/a")).lines(), [r#"make cgroup "/sys/fs/cgroup/a""#]);
+}
+
+#[test]
+fn rootless_uses_what_is_delegated_and_shows_the_rest() {
+    let mut hierarchies = hybrid();
+    hierarchies.delegate("pids");
+    let plan = plan(&hierarchies, None, "box", None, true, true).unwrap();
+    let made: Vec<_> = plan.groups.iter().map(|group| &group.hierarchy.controllers).collect();
+    assert_eq!(made, [&["pids"]]);
+    let shown = plan.mount_points();
+    assert_eq!(shown.hierarchies.len(), hierarchies.iter().count());
+    let own = |point: &super::super::CgroupMount| point.directory.ends_with("box");
+    assert_eq!(shown.hierarchies.iter().filter(|point| own(point)).count(), 1);
 }
 
 #[test]

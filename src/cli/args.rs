@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "rscontainer", version, about, disable_version_flag = true)]
 #[command(disable_help_subcommand = true)]
 pub(super) struct Arguments {
-    /// Folder of the containers' state [default: /run/rscontainer]
+    /// Folder of the containers' state [default: /run/rscontainer, for ordinary users
+    /// $XDG_RUNTIME_DIR/rscontainer]
     #[arg(long, value_name = "FOLDER")]
     pub(super) root: Option<PathBuf>,
     /// File to append errors to

@@ -68,6 +68,7 @@ pub fn create(creation: Creation<'_>) -> Result<Running> {
         bundle: creation.bundle.to_owned(),
         start: creation.start,
         keep_descriptors: creation.keep_descriptors,
+        setgroups: None,
     };
     let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
     check_rootfs(&creation.config.spec, creation.bundle)?;

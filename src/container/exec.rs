@@ -48,6 +48,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         bundle: held.state.bundle.clone(),
         start: StartSignal::Parent,
         keep_descriptors: execution.keep_descriptors,
+        setgroups: allows_setgroups(held.state.init.pid),
     };
     let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
     let init = pidfd_of(held.state.init).map_err(|errno| {
@@ -72,6 +73,12 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
             Err(if held.state.init.is_alive() { error } else { ended(execution.id, &error) })
         }
     }
+}
+
+/// What the container's user namespace says, whoever made it; none where its init is gone.
+fn allows_setgroups(init: i32) -> Option<bool> {
+    let word = std::fs::read_to_string(format!("/proc/{init}/setgroups")).ok()?;
+    Some(word.trim() != "deny")
 }
 
 /// Its init took the process along, whichever step that was at.

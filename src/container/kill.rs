@@ -1,6 +1,7 @@
 //! kill: a signal to the container's init, or to all of its processes.
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use super::Held;
 use crate::error::{Error, Kind, Result};
@@ -13,10 +14,18 @@ use crate::sys::pidfd;
 /// The container is stopped: no process would get the signal.
 pub fn kill(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     let held = Held::peek(root, id)?;
-    if all {
+    if all && !held.state.cgroup.directories().is_empty() {
         return held.state.cgroup.kill(signal);
     }
+    if all {
+        return kill_namespace(&held, signal);
+    }
     held.expect("kill", &[Status::Running, Status::Created, Status::Paused])?;
+    kill_init(&held, signal)
+}
+
+fn kill_init(held: &Held, signal: i32) -> Result<()> {
+    let id = held.folder.id();
     let sent = pidfd_of(held.state.init).and_then(|init| pidfd::send_signal(init, signal));
     match sent {
         Ok(()) => Ok(()),
@@ -28,6 +37,46 @@ pub fn kill(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
             Err(Error::call("pidfd_send_signal", what, errno))
         }
     }
+}
+
+/// Sends a signal to everything in the container's pid namespace, which is what tells its processes
+/// from others where it has no cgroup; none there is success.
+fn kill_namespace(held: &Held, signal: i32) -> Result<()> {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    if !held.state.init.is_alive() {
+        return Ok(());
+    }
+    let of_init = namespace(&held.state.init.pid.to_string());
+    if of_init.is_none() {
+        // Until it runs its program it hides, and an ordinary user's container has no other process.
+        return kill_init(held, signal);
+    }
+    if of_init == namespace("self") {
+        let id = held.folder.id();
+        let message = format!("nothing tells all processes of container {id:?} from others");
+        return Err(Error::new(Kind::State, message).hint(
+            "it has neither a cgroup nor a pid namespace of its own: signal its init alone",
+        ));
+    }
+    let processes =
+        std::fs::read_dir("/proc").map_err(|error| Error::io("open", "/proc", &error))?;
+    for entry in processes.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // Held before it is looked at, so that the one that gets the signal is the one seen.
+        let Ok(process) = pidfd::open(Pid::from_raw(pid)) else { continue };
+        if namespace(&pid.to_string()) != of_init {
+            continue;
+        }
+        match pidfd::send_signal(&process, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => {
+                return Err(Error::call("pidfd_send_signal", format!("{pid}, {signal}"), errno));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A signal's number from its name with or without SIG, or from the number itself.

@@ -56,6 +56,7 @@ fn explain(held: &Held, failed: crate::init::Message) -> Error {
             bundle: state.bundle.clone(),
             start: StartSignal::Socket,
             keep_descriptors: 0,
+            setgroups: None,
         };
         Plan::compile(&spec, &Facts::probe()?, &situation)
     });

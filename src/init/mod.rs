@@ -154,6 +154,7 @@ impl<'plan> Child<'plan> {
                 // Where an ordinary user wrote the maps, this process was open to it till now.
                 privilege::set_dumpable(false).map_err(Failure::of("prctl"))
             }
+            Step::TimeNamespace { offsets } => process::enter_time_namespace(offsets),
             Step::JoinCgroup => self.join_cgroup(),
             Step::BecomeRoot => set_user(0, 0, None),
             Step::OpenNamespace { path, .. } => self.open_namespace(path),

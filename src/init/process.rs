@@ -5,16 +5,17 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::AccessFlags;
 
 use super::{Child, Done, Failure, channel, home, set_user};
 use crate::plan::seccomp::Filter;
-use crate::plan::step::{SecurityModule, Step};
+use crate::plan::step::{Namespace, SecurityModule, Step};
 use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
-use crate::sys::{clone, fds, path, privilege, sched, seccomp};
+use crate::sys::{clone, fds, path, pidfd, privilege, sched, seccomp};
 
 impl<'plan> Child<'plan> {
     pub(super) fn process_step(&mut self, step: &'plan Step) -> Done {
@@ -116,6 +117,19 @@ pub(super) fn write_exec_label(module: SecurityModule, label: &CStr) -> Done {
         }
         written => written,
     }
+}
+
+pub(super) fn enter_time_namespace(offsets: &CStr) -> Done {
+    const NEWTIME: i32 = Namespace::Time.flag();
+    nix::sched::unshare(CloneFlags::from_bits_retain(NEWTIME)).map_err(Failure::of("unshare"))?;
+    if !offsets.is_empty() {
+        write_file(c"/proc/self/timens_offsets", offsets.to_bytes())?;
+    }
+    // The new one is for children; a process of one thread may follow them.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let namespace = open(c"/proc/self/ns/time_for_children", flags, Mode::empty())
+        .map_err(Failure::of("open"))?;
+    pidfd::setns(namespace, NEWTIME).map_err(Failure::of("setns"))
 }
 
 /// A file of the host's /proc, and of nothing that was mounted in its place.

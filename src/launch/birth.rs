@@ -87,12 +87,31 @@ impl Here {
     }
 }
 
+/// The namespaces of the container that its new process has to be born in.
+fn enter_container(plan: &Plan, container: &OwnedFd) -> Result<()> {
+    if let Some(value) = plan.born.oom_score_adj {
+        // Inherited. The file is this user's while the process is open to it.
+        let open_to_user = |open| {
+            privilege::set_dumpable(open)
+                .map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno))
+        };
+        open_to_user(true)?;
+        super::write_oom_score_adj("self", value)?;
+        open_to_user(false)?;
+    }
+    match plan.born.enter_container {
+        0 => Ok(()),
+        namespaces => {
+            pidfd::setns(container, namespaces).map_err(|errno| hints::not_entered(plan, errno))
+        }
+    }
+}
+
 /// What only the children of this process see: it does not enter these namespaces itself.
 fn prepare(plan: &Plan, container: Option<&OwnedFd>) -> Result<()> {
     let born = &plan.born;
-    if let (Some(container), false) = (container, plan.clones_again()) {
-        pidfd::setns(container, libc::CLONE_NEWPID)
-            .map_err(|errno| Error::call("setns", "into the container's pid namespace", errno))?;
+    if let Some(container) = container {
+        enter_container(plan, container)?;
     }
     if let Some(path) = &born.join_pid {
         let shown = path.to_string_lossy();

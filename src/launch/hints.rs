@@ -38,12 +38,30 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"sysfs" => {
             "sysfs needs a network namespace of the container's own: else bind the host's /sys"
         }
+        (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"proc" => {
+            "proc needs a pid namespace of the container's own, and shows no more than the one here does"
+        }
+        (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"mqueue" => {
+            "mqueue needs an ipc namespace of the container's own"
+        }
+        // What was mounted before a user namespace came is locked in it (mount_namespaces(7)).
+        (Step::Bind(_) | Step::Remount { .. }, Errno::EPERM)
+            if is_call(&error, "mount_setattr") =>
+        {
+            "in a user namespace ro, nosuid, nodev, noexec and the access time of a mount of the \
+             host's stay as they are: drop the option that changes one"
+        }
+        (Step::Bind(_) | Step::OpenSource { .. }, Errno::EINVAL)
+            if is_call(&error, "open_tree") =>
+        {
+            "in a user namespace nothing can be bound without the mounts below it: use rbind"
+        }
         (Step::Mount(_) | Step::Remount { .. }, Errno::EINVAL) => {
             "check the mount's options: one is not known here"
         }
         (Step::Device(_), Errno::EEXIST) => "the rootfs has something else there",
         (Step::Device(device), Errno::ENOENT | Errno::ENODEV) if device.bind => {
-            "in a user namespace a container gets the host's own node of the same path"
+            "making devices takes the host's root: others get the host's own node of the same path"
         }
         (Step::Device(_), Errno::EPERM) => "making devices needs CAP_MKNOD",
         (Step::Rlimit { .. }, Errno::EPERM) => {
@@ -127,12 +145,23 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
     error.hint(hint)
 }
 
+fn is_call(error: &Error, name: &str) -> bool {
+    error.system_call().is_some_and(|call| call.name == name)
+}
+
 /// A clone that failed before there was a child.
 pub(super) fn clone_failed(plan: &Plan, errno: Errno) -> Error {
     let namespaces = crate::plan::namespace_names(plan.born.namespaces);
     let what = format!("with new namespaces ({namespaces})");
     let error = Error::call("clone3", what, errno).asked_by("$.linux.namespaces");
+    let new_user = plan.born.namespaces & libc::CLONE_NEWUSER != 0;
+    if let (true, Some(why)) = (new_user, user_namespaces_forbidden()) {
+        return error.hint(why);
+    }
     match errno {
+        Errno::EPERM if new_user => {
+            error.hint("no user namespace may be made here: by a seccomp filter, or in a chroot")
+        }
         Errno::EPERM => error.hint("run as root, or add a user namespace"),
         Errno::ENOSPC => error.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
         Errno::EAGAIN => error.hint("a limit on processes is reached (RLIMIT_NPROC or pids.max)"),
@@ -140,4 +169,34 @@ pub(super) fn clone_failed(plan: &Plan, errno: Errno) -> Error {
         Errno::ENOSYS => error.hint("this needs linux 5.12 or newer"),
         _ => error,
     }
+}
+
+/// A container whose namespaces cannot be entered.
+pub(super) fn not_entered(plan: &Plan, errno: Errno) -> Error {
+    let namespaces = crate::plan::namespace_names(plan.born.enter_container);
+    let error =
+        Error::call("setns", format!("into the container's namespaces ({namespaces})"), errno);
+    match errno {
+        // Until it runs its program, its init is this runtime, which is hidden from all users.
+        Errno::EPERM => {
+            error.hint("an ordinary user can enter a container only once it is started")
+        }
+        _ => error,
+    }
+}
+
+/// The host's setting that keeps ordinary users from user namespaces, if one does.
+pub(super) fn user_namespaces_forbidden() -> Option<String> {
+    // By the kernel, by Debian's patch to it, by Ubuntu's AppArmor.
+    const SETTINGS: [(&str, &str); 3] = [
+        ("user/max_user_namespaces", "0"),
+        ("kernel/unprivileged_userns_clone", "0"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ];
+    let (path, value) = SETTINGS.into_iter().find(|(path, forbids)| {
+        let value = std::fs::read_to_string(format!("/proc/sys/{path}"));
+        value.is_ok_and(|value| value.trim() == *forbids)
+    })?;
+    let name = path.replace('/', ".");
+    Some(format!("this host's {name} = {value} forbids ordinary users new user namespaces"))
 }

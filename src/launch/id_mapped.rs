@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 
-use super::{Child, open_namespace, write_id_maps};
+use super::{Child, id_maps, open_namespace};
 use crate::error::{Error, Result};
 use crate::plan::{IdMaps, MappedTree, MountIds};
 use crate::sys::clone::{self, CloneFlags, Cloned, SingleThreaded, clone3};
@@ -103,7 +103,7 @@ fn new_user_namespace(maps: &IdMaps, asked: &MappedTree) -> Result<OwnedFd> {
         }
     };
     drop(theirs);
-    let opened = write_id_maps(pid, maps, &asked.asked_by)
+    let opened = id_maps::write(pid, maps, &asked.asked_by)
         .and_then(|()| open_namespace(&format!("/proc/{pid}/ns/user")));
     drop(ours);
     pidfd::reap(&process, true).map_err(|errno| failed("waitid", errno))?;

@@ -8,6 +8,7 @@ mod agent;
 mod birth;
 mod hints;
 mod id_mapped;
+mod id_maps;
 mod net_devices;
 mod network;
 mod own_mounts;
@@ -31,8 +32,8 @@ pub use stage::{ARGUMENT as STAGE, Stage, StageProgram, run as run_stage};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::init::{self, Inherited, Message};
+use crate::plan::Plan;
 use crate::plan::step::{HookPoint, Step, Wait};
-use crate::plan::{IdMaps, Plan};
 use crate::sys::{pidfd, socket};
 
 /// What a child is launched with.
@@ -183,8 +184,10 @@ impl Child<'_> {
     /// What does not wait for the child to ask.
     fn provide(&self, duties: &mut impl Duties) -> Result<()> {
         if let Some(maps) = &self.plan.born.id_maps {
-            write_id_maps(self.pid, maps, "$.linux")?;
-            self.write_oom_score_adj()?;
+            id_maps::write(self.pid, maps, "$.linux")?;
+            if let Some(value) = self.plan.born.oom_score_adj {
+                write_oom_score_adj(&self.pid.to_string(), value)?;
+            }
             self.answer(b"maps")?;
         }
         if !self.plan.mapped.is_empty() {
@@ -247,13 +250,6 @@ impl Child<'_> {
             .map_err(|errno| Error::call("recvmsg", "from the child", errno))
     }
 
-    fn write_oom_score_adj(&self) -> Result<()> {
-        let Some(value) = self.plan.born.oom_score_adj else { return Ok(()) };
-        let path = format!("/proc/{}/oom_score_adj", self.pid);
-        std::fs::write(&path, value.to_string())
-            .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
-    }
-
     /// A namespace of the child, by its name in /proc/PID/ns.
     fn namespace(&self, name: &str) -> Result<OwnedFd> {
         let opened = open_namespace(&format!("/proc/{}/ns/{name}", self.pid))?;
@@ -276,21 +272,10 @@ fn open_namespace(path: &str) -> Result<OwnedFd> {
         .map_err(|errno| Error::path_call("open", path, errno))
 }
 
-/// Writes the id maps of the user namespace that the process `pid` is the first in.
-fn write_id_maps(pid: Pid, maps: &IdMaps, asked_by: &str) -> Result<()> {
-    let write = |file: &str, map: &str, property: &str| {
-        let path = format!("/proc/{pid}/{file}");
-        std::fs::write(&path, map).map_err(|error| {
-            Error::io("write", &path, &error)
-                .context(format_args!("map ids {:?}", map.trim_end()))
-                .asked_by(format!("{asked_by}.{property}"))
-        })
-    };
-    write("uid_map", &maps.uid, "uidMappings")?;
-    if maps.by_user {
-        write("setgroups", "deny", "gidMappings")?;
-    }
-    write("gid_map", &maps.gid, "gidMappings")
+fn write_oom_score_adj(process: &str, value: i32) -> Result<()> {
+    let path = format!("/proc/{process}/oom_score_adj");
+    std::fs::write(&path, value.to_string())
+        .map_err(|error| Error::io("write", &path, &error).asked_by("$.process.oomScoreAdj"))
 }
 
 /// Waits until the program runs: the child's end of the channel closes on exec.

@@ -28,12 +28,19 @@ impl Display for Plan {
         if let Some(processors) = &self.born.affinity {
             writeln!(f, "parent: run on processors {}", shown_list(processors))?;
         }
+        if self.born.enter_container != 0 {
+            let namespaces = namespaces(self.born.enter_container);
+            writeln!(f, "parent: join the container's namespaces ({namespaces})")?;
+        }
         if self.born.namespaces != 0 {
             writeln!(f, "parent: clone with new {}", namespaces(self.born.namespaces))?;
         }
         if let Some(maps) = &self.born.id_maps {
-            writeln!(f, "parent: map uids {:?}", maps.uid.trim_end())?;
-            writeln!(f, "parent: map gids {:?}", maps.gid.trim_end())?;
+            for (name, map) in [("uid", &maps.uid), ("gid", &maps.gid)] {
+                let helper =
+                    if map.by_helper { format!(" with new{name}map") } else { String::new() };
+                writeln!(f, "parent: map {name}s \"{map}\"{helper}")?;
+            }
         }
         if let Some(value) = self.born.oom_score_adj {
             writeln!(f, "parent: set oom_score_adj to {value}")?;
@@ -207,6 +214,13 @@ pub(super) fn capabilities(bits: u64) -> String {
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Step::TimeNamespace { offsets } => {
+                write!(
+                    f,
+                    "enter a new time namespace, offsets {:?}",
+                    offsets.to_string_lossy().trim_end()
+                )
+            }
             Step::AwaitIdMaps => f.write_str("await id maps"),
             Step::BecomeRoot => f.write_str("become user 0 of the user namespace"),
             Step::OpenNamespace { kind, path, .. } => {

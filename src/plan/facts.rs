@@ -1,7 +1,9 @@
 //! What this host is. Probed once, by the one impure function of the plan's side.
 
+use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
+use caps::Capability;
 use nix::sys::statfs::{FsType, statfs};
 
 use super::SecurityModules;
@@ -16,8 +18,15 @@ use crate::sys::seccomp::{self, flag};
 pub struct Facts {
     /// The cgroup mounts, and where this process is in them.
     pub hierarchies: Hierarchies,
-    /// Whether this process is an ordinary user.
+    /// Whether this process is not the host's root: an ordinary user, or root of a user namespace
+    /// alone, whom the host refuses devices and what other users own as well.
     pub rootless: bool,
+    /// The effective user id.
+    pub uid: u32,
+    /// The effective group id.
+    pub gid: u32,
+    /// Whether setgroups(2) is allowed in this process's user namespace, and so in new ones.
+    pub setgroups: bool,
     /// Capabilities that this process can hand on: its permitted and bounding sets.
     pub capabilities: u64,
     /// What it can confine programs by.
@@ -42,14 +51,28 @@ impl Facts {
             })
             .filter(|(_, set)| *set)
             .fold(0, |bits, (capability, _)| bits | 1 << capability);
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let rootless = !uid.is_root() || privilege::in_user_namespace();
+        // Root may make cgroups wherever they are mounted: only others have to look.
+        let hierarchies = Hierarchies::probe()?;
         Ok(Facts {
-            hierarchies: Hierarchies::probe()?,
-            rootless: !nix::unistd::geteuid().is_root(),
+            hierarchies: if rootless { hierarchies.with_delegation() } else { hierarchies },
+            rootless,
+            uid: uid.as_raw(),
+            gid: gid.as_raw(),
+            // A kernel without user namespaces has no such file, and nothing to forbid it.
+            setgroups: !read_to_string("/proc/self/setgroups")
+                .is_ok_and(|word| word.trim() == "deny"),
             capabilities: own.permitted & bounding,
             modules: SecurityModules { apparmor: has_apparmor(), selinux: has_selinux() },
             resctrl: crate::resctrl::mount_point(),
             seccomp: seccomp_support(),
         })
+    }
+
+    /// Whether this process can hand on a capability.
+    pub(super) fn can(&self, capability: Capability) -> bool {
+        self.capabilities & capability.bitmask() != 0
     }
 }
 

@@ -11,7 +11,6 @@ use std::fmt;
 use oci_spec::runtime::{Mount, Spec};
 
 use super::display::Quoted;
-use super::namespaces::map;
 use super::options::Options;
 use super::step::{Namespace, Step};
 use super::{Compiler, IdMaps, c_path};
@@ -49,7 +48,7 @@ impl fmt::Display for MappedTree {
         f.write_str(if self.recursive { ", map all ids below " } else { ", map ids " })?;
         match &self.ids {
             MountIds::Own(maps) => {
-                write!(f, "(uids {:?}, gids {:?})", maps.uid.trim_end(), maps.gid.trim_end())
+                write!(f, "(uids \"{}\", gids \"{}\")", maps.uid, maps.gid)
             }
             MountIds::Container => f.write_str("as in the container's user namespace"),
             MountIds::Joined(path) => write!(f, "as in the user namespace {}", Quoted(path)),
@@ -93,8 +92,7 @@ impl Compiler<'_> {
         let uids = mount.uid_mappings().as_deref().unwrap_or_default();
         let gids = mount.gid_mappings().as_deref().unwrap_or_default();
         if !uids.is_empty() || !gids.is_empty() {
-            let maps = IdMaps { uid: map(uids), gid: map(gids), by_user: false };
-            return Ok(Some(MountIds::Own(maps)));
+            return Ok(Some(MountIds::Own(IdMaps::of_mount(uids, gids))));
         }
         if options.id_mapped.is_none() {
             return Ok(None);

@@ -11,6 +11,7 @@ mod display;
 mod facts;
 mod hooks;
 mod id_mapped;
+mod id_maps;
 mod labels;
 mod mounts;
 mod namespaces;
@@ -26,6 +27,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use caps::Capability;
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +35,9 @@ pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
 pub use id_mapped::{MappedTree, MountIds};
+pub use id_maps::{IdMap, IdMaps};
 pub use labels::SecurityModules;
-pub use namespaces::{Born, IdMaps};
+pub use namespaces::Born;
 pub use net_devices::NetDevice;
 pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
@@ -54,6 +57,8 @@ pub struct Situation {
     pub start: StartSignal,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Whether setgroups(2) is allowed in the running container that is entered.
+    pub setgroups: Option<bool>,
 }
 
 /// An ordered list of steps, and what the parent does beside it.
@@ -126,20 +131,29 @@ impl Plan {
         let none = CgroupPlan::default();
         let mut compiler = Compiler::new(facts, situation, none, HookPrograms::default());
         compiler.sort_namespaces(spec);
-        if let Some(value) = process.oom_score_adj() {
-            compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
+        let all = namespaces::of_container(spec);
+        let mut born = Born { enter_container: all & libc::CLONE_NEWPID, ..Born::default() };
+        if !facts.can(Capability::CAP_SYS_ADMIN) {
+            born.enter_container |= all & libc::CLONE_NEWUSER;
         }
-        let joined = compiler.join_container_ahead();
+        match process.oom_score_adj() {
+            // Who is in the container's user namespace may not write the host's file any more.
+            Some(value) if born.enter_container & libc::CLONE_NEWUSER != 0 => {
+                born.oom_score_adj = Some(value);
+            }
+            Some(value) => compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj"),
+            None => {}
+        }
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
         compiler.push(Step::JoinCgroup, "");
-        let affinity = compiler.exec_affinity(process)?;
+        born.affinity = compiler.exec_affinity(process)?;
         compiler.exec_labels(process)?;
         let chroot = !compiler.has(Namespace::Mount);
         if chroot {
             let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
             compiler.push(Step::AttachRootfs { path }, "$.root.path");
         }
-        let namespaces = namespaces::of_container(spec) & !joined;
+        let namespaces = all & !born.enter_container;
         if namespaces != 0 {
             compiler.push(Step::JoinContainer { namespaces }, "");
         }
@@ -153,7 +167,6 @@ impl Plan {
         }
         compiler.process(spec, process)?;
         let Compiler { listener, steps, warnings, .. } = compiler;
-        let born = Born { affinity, ..Born::default() };
         Ok(Plan { born, listener, steps, warnings, ..Plan::default() })
     }
 
@@ -184,7 +197,8 @@ pub(crate) struct Compiler<'a> {
     /// The mounts whose sources are opened beforehand.
     sources: Vec<String>,
     cgroup_awaited: bool,
-    id_maps_deny_setgroups: bool,
+    /// Whether the container's groups can be set.
+    setgroups: bool,
     /// What is asked of the container's `/`: the flag, and whether of all below too.
     root_propagation: Option<(u64, bool)>,
 }
@@ -210,7 +224,7 @@ impl<'a> Compiler<'a> {
             joined: Vec::new(),
             sources: Vec::new(),
             cgroup_awaited: false,
-            id_maps_deny_setgroups: facts.rootless,
+            setgroups: situation.setgroups.unwrap_or(facts.setgroups),
             root_propagation: None,
         }
     }

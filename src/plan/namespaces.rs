@@ -2,23 +2,13 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::id_maps::IdMaps;
 use super::step::{Namespace, Step};
-use super::{Compiler, c_path};
+use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Result};
-
-/// The text of `/proc/<pid>/uid_map` and `gid_map` (user_namespaces(7)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMaps {
-    /// `inside outside count` lines.
-    pub uid: String,
-    /// `inside outside count` lines.
-    pub gid: String,
-    /// Written by an ordinary user, who must give up setgroups(2) for it (user_namespaces(7)).
-    pub by_user: bool,
-}
 
 /// What the clone itself makes or needs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -29,6 +19,9 @@ pub struct Born {
     pub join_pid: Option<CString>,
     /// Clock offsets of a new time namespace, as `/proc/self/timens_offsets` wants them.
     pub time_offsets: Option<String>,
+    /// Namespaces of the container to be entered that the parent joins first: only its children are
+    /// born into a pid namespace, and an ordinary user joins that one as root of the user namespace.
+    pub enter_container: i32,
     /// Id maps of a new user namespace.
     pub id_maps: Option<IdMaps>,
     /// The child's OOM score, where it is born without the privilege to lower it.
@@ -97,13 +90,21 @@ impl Compiler<'_> {
         let offsets = new_time.then(|| time_offsets(spec));
         let mut born = Born::default();
         if self.joins(Namespace::User) {
-            self.namespaces_of_joined_user(at_birth, offsets, &mut born)?;
+            self.namespaces_of_joined_user(at_birth, offsets.clone(), &mut born)?;
         } else {
-            (born.namespaces, born.time_offsets) = (at_birth, offsets);
+            born.namespaces = at_birth;
+            // In a new user namespace it is the child that makes it, once it is there.
+            born.time_offsets = offsets.clone().filter(|_| !self.new_user_namespace());
             self.join(Some(&mut born.join_pid))?;
         }
         if self.new_user_namespace() {
-            born.id_maps = Some(self.id_maps(spec)?);
+            if let Some(offsets) = offsets {
+                let offsets = c_string(&offsets, || "$.linux.timeOffsets".to_owned())?;
+                self.push(Step::TimeNamespace { offsets }, "$.linux.timeOffsets");
+            }
+            let maps = self.id_maps(spec)?;
+            self.setgroups &= !maps.deny_setgroups;
+            born.id_maps = Some(maps);
             self.push(Step::AwaitIdMaps, "$.linux.uidMappings");
         }
         Ok(born)
@@ -173,32 +174,6 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// What of a running container must be joined before all else, by whom the parent cannot put
-    /// into its pid namespace: an ordinary user's privilege comes with the user namespace. The
-    /// parent attends to the one that goes on alone, so nothing is awaited before.
-    pub(super) fn join_container_ahead(&mut self) -> i32 {
-        if self.may_join() || !self.has(Namespace::User) || !self.has(Namespace::Pid) {
-            return libc::CLONE_NEWPID;
-        }
-        let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
-        self.push(Step::JoinContainer { namespaces }, "");
-        self.push(Step::CloneAgain { namespaces: 0 }, "");
-        namespaces
-    }
-
-    fn id_maps(&self, spec: &Spec) -> Result<IdMaps> {
-        let linux = spec.linux().as_ref();
-        let uid = linux.and_then(|linux| linux.uid_mappings().as_ref());
-        let gid = linux.and_then(|linux| linux.gid_mappings().as_ref());
-        let (Some(uid), Some(gid)) = (uid, gid) else {
-            let at = if uid.is_none() { "$.linux.uidMappings" } else { "$.linux.gidMappings" };
-            let message = "a new user namespace needs mappings: without, every id in it is nobody";
-            let section = "config-linux.md#user-namespace-mappings";
-            return Err(Error::spec(at, None, section, message));
-        };
-        Ok(IdMaps { uid: map(uid), gid: map(gid), by_user: self.facts.rootless })
-    }
-
     /// The rootfs's place: absolute, or below the bundle.
     pub(super) fn rootfs(&self, spec: &Spec) -> Result<std::path::PathBuf> {
         match spec.root() {
@@ -206,15 +181,6 @@ impl Compiler<'_> {
             None => Err(Error::spec("$.root", None, "config.md#root", "a rootfs is required")),
         }
     }
-}
-
-pub(super) fn map(mappings: &[LinuxIdMapping]) -> String {
-    mappings
-        .iter()
-        .map(|mapping| {
-            format!("{} {} {}\n", mapping.container_id(), mapping.host_id(), mapping.size())
-        })
-        .collect()
 }
 
 fn time_offsets(spec: &Spec) -> String {

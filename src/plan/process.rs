@@ -7,9 +7,9 @@ use std::str::FromStr;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process, Spec};
 
 use super::seccomp::{self, Filter};
-use super::step::{HookPoint, Step};
+use super::step::{HookPoint, Namespace, Step};
 use super::{Compiler, c_path, c_string};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::clone::Strings;
 use crate::sys::privilege::CapabilitySets;
 use crate::sys::pty::Size;
@@ -60,7 +60,7 @@ impl Compiler<'_> {
             // The kernel takes it from whoever has CAP_SYS_ADMIN, which goes with the next steps.
             self.load(filter.take());
         }
-        self.identity(process, &bits);
+        self.identity(process, &bits)?;
         if lacks_home(process) {
             self.push(Step::Home { uid: process.user().uid() }, "$.process.env");
         }
@@ -91,20 +91,26 @@ impl Compiler<'_> {
         }
     }
 
-    fn identity(&mut self, process: &Process, bits: &Bits) {
+    fn identity(&mut self, process: &Process, bits: &Bits) -> Result<()> {
         let user = process.user();
         let groups = user.additional_gids().clone().unwrap_or_default();
-        // In a user namespace whose setgroups is denied, the groups stay as they are.
-        let groups = (!self.id_maps_deny_setgroups || !groups.is_empty()).then_some(groups);
+        if !self.setgroups && !groups.is_empty() {
+            let message = "this container's user namespace lets nobody set groups";
+            return Err(Error::new(Kind::Other, message)
+                .asked_by("$.process.user.additionalGids")
+                .hint("map ids of /etc/subgid in $.linux.gidMappings, or run as root"));
+        }
+        let groups = self.setgroups.then_some(groups);
         self.push(Step::User { uid: user.uid(), gid: user.gid(), groups }, "$.process.user");
         let Bits { sets, ambient, .. } = *bits;
         self.push(Step::Capabilities { sets, ambient }, "$.process.capabilities");
+        Ok(())
     }
 
     /// Capabilities as bits; what cannot be granted is left out with a warning (config.md#linux-process).
     fn capability_sets(&mut self, wanted: Option<&LinuxCapabilities>) -> Bits {
         let Some(wanted) = wanted else { return Bits::default() };
-        let grantable = if self.new_user_namespace() { u64::MAX } else { self.facts.capabilities };
+        let grantable = if self.has(Namespace::User) { u64::MAX } else { self.facts.capabilities };
         let mut missing = 0;
         let mut grant = |set: &Option<Capabilities>| {
             let bits = set.iter().flatten().fold(0, |bits, capability| bits | bit(*capability));

@@ -115,6 +115,9 @@ pub enum HookPoint {
 #[derive(Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the arguments of the calls that the variants name")]
 pub enum Step {
+    /// Make a time namespace and enter it, its offsets set. In a new user namespace, which alone gives
+    /// an ordinary user the privilege; and while the process is open to it, as the file is.
+    TimeNamespace { offsets: CString },
     /// Wait until the parent has written the id maps: before, every id is the overflow id.
     AwaitIdMaps,
     /// Become user 0 of the new user namespace, which owns what is made from here on.

@@ -1,5 +1,6 @@
 //! The folder of all containers' states.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -9,6 +10,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::Folder;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
+use crate::sys::privilege;
 
 /// What a file's name may have.
 const LONGEST_ID: usize = 255;
@@ -19,19 +21,27 @@ pub struct Root(PathBuf);
 
 impl Root {
     /// The given folder, or the default: `/run/rscontainer`, for an ordinary user
-    /// `$XDG_RUNTIME_DIR/rscontainer`.
+    /// `$XDG_RUNTIME_DIR/rscontainer`, or `/run/user/UID/rscontainer` without that variable.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         if let Some(given) = given {
             return std::path::absolute(given)
                 .map(Root)
                 .map_err(|error| Error::io("getcwd", given, &error));
         }
-        if nix::unistd::geteuid().is_root() {
+        let uid = nix::unistd::geteuid();
+        let named = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+        let ordinary = !uid.is_root() || privilege::in_user_namespace();
+        if let Some(folder) = named.filter(|_| ordinary) {
+            return Ok(Root(Path::new(&folder).join("rscontainer")));
+        }
+        if uid.is_root() {
             return Ok(Root("/run/rscontainer".into()));
         }
-        match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
-            Some(folder) => Ok(Root(Path::new(&folder).join("rscontainer"))),
-            None => Err(Error::new(Kind::Other, "no folder for the containers' state")
+        // Where a session's manager puts it; su(1) and cron(8) do not hand the variable on.
+        let usual = PathBuf::from(format!("/run/user/{uid}"));
+        match std::fs::metadata(&usual) {
+            Ok(found) if found.uid() == uid.as_raw() => Ok(Root(usual.join("rscontainer"))),
+            _ => Err(Error::new(Kind::Other, "no folder for the containers' states")
                 .hint("set XDG_RUNTIME_DIR, or name a folder with root")),
         }
     }
@@ -46,7 +56,7 @@ impl Root {
         let entries = match std::fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::io("opendir", &self.0, &error)),
+            Err(error) => return Err(self.explained(Error::io("opendir", &self.0, &error))),
         };
         let mut ids: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -69,7 +79,7 @@ impl Root {
         let made = match mkdirat(AT_FDCWD, &path, mode) {
             Err(Errno::ENOENT) => {
                 std::fs::create_dir_all(&self.0).map_err(|error| {
-                    Error::io("mkdir", &self.0, &error)
+                    self.explained(Error::io("mkdir", &self.0, &error))
                         .context("make the folder of containers' states")
                 })?;
                 // Others must not see the containers' configs, nor reach their start sockets.
@@ -91,7 +101,7 @@ impl Root {
                 format!("container {id:?} exists already (in {:?})", self.0),
             )
             .hint("choose another id, or delete that container first")),
-            Err(errno) => Err(Error::path_call("mkdir", path, errno)),
+            Err(errno) => Err(self.explained(Error::path_call("mkdir", path, errno))),
         }
     }
 
@@ -103,8 +113,18 @@ impl Root {
                 Error::new(Kind::NotFound, format!("no container {id:?} in {:?}", self.0))
                     .hint("see which there are with list, or name another folder with root")
             }
-            _ => error,
+            _ => self.explained(error),
         })
+    }
+
+    /// What to do about a folder that is another user's.
+    fn explained(&self, error: Error) -> Error {
+        match error.errno() {
+            Some(Errno::EACCES | Errno::EPERM) => error.hint(
+                "it is another user's: name a folder of your own with root, or set XDG_RUNTIME_DIR",
+            ),
+            _ => error,
+        }
     }
 }
 

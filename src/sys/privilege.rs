@@ -168,3 +168,11 @@ pub fn set_domainname(name: &std::ffi::CStr) -> nix::Result<()> {
     // SAFETY: name is valid for the length that is passed.
     check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes()) }.into()).map(drop)
 }
+
+/// Whether this process is in another user namespace than the one that the kernel booted with, where
+/// alone every id is mapped, to itself.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    // A kernel without user namespaces has no such file.
+    !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
+}

@@ -9,6 +9,7 @@ pub(super) fn validate(spec: &Spec, warnings: &mut Warnings) -> Result<()> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         paths(index, mount, warnings)?;
         id_mappings(index, mount, spec, warnings)?;
+        owners(index, mount, spec)?;
     }
     Ok(())
 }
@@ -80,6 +81,19 @@ fn id_mappings(index: usize, mount: &Mount, spec: &Spec, warnings: &mut Warnings
         let path = format_args!("$.mounts[{index}].options");
         let message = "an id-mapped mount needs uidMappings and gidMappings, or a user namespace";
         return Err(fault(path, mount.options(), message));
+    }
+    Ok(())
+}
+
+/// The kernel gives files of a new file system to no one whom the user namespace does not have.
+fn owners(index: usize, mount: &Mount, spec: &Spec) -> Result<()> {
+    let takes_owner = matches!(mount.typ().as_deref(), Some("devpts" | "proc" | "tmpfs"));
+    let Some(linux) = spec.linux().as_ref().filter(|_| takes_owner) else { return Ok(()) };
+    for (number, option) in mount.options().iter().flatten().enumerate() {
+        let Some((key @ ("uid" | "gid"), id)) = option.split_once('=') else { continue };
+        let Ok(id) = id.parse() else { continue };
+        let path = format_args!("$.mounts[{index}].options[{number}]");
+        namespaces::in_new_user_namespace(path, key, id, linux)?;
     }
     Ok(())
 }

@@ -73,21 +73,37 @@ fn user(linux: &Linux) -> Result<()> {
     }
 }
 
-/// A new user namespace knows no other ids than those mapped into it.
 fn process_ids(user: &User, linux: &Linux) -> Result<()> {
+    in_new_user_namespace("$.process.user.uid", "uid", user.uid(), linux)?;
+    in_new_user_namespace("$.process.user.gid", "gid", user.gid(), linux)?;
+    for (index, &gid) in user.additional_gids().iter().flatten().enumerate() {
+        let path = format_args!("$.process.user.additionalGids[{index}]");
+        in_new_user_namespace(path, "gid", gid, linux)?;
+    }
+    Ok(())
+}
+
+/// A new user namespace knows no other ids than those mapped into it; `kind` is `uid` or `gid`.
+pub(super) fn in_new_user_namespace(
+    path: impl Display,
+    kind: &str,
+    id: u32,
+    linux: &Linux,
+) -> Result<()> {
     match find(linux, Kind::User) {
         // One that is joined has its mappings already.
         Some(namespace) if !joined(namespace) => {}
         _ => return Ok(()),
     }
-    let uids = linux.uid_mappings().as_deref().unwrap_or_default();
-    let gids = linux.gid_mappings().as_deref().unwrap_or_default();
-    mapped("$.process.user.uid", user.uid(), uids, "uidMappings")?;
-    mapped("$.process.user.gid", user.gid(), gids, "gidMappings")?;
-    for (index, &gid) in user.additional_gids().iter().flatten().enumerate() {
-        mapped(format_args!("$.process.user.additionalGids[{index}]"), gid, gids, "gidMappings")?;
+    let (mappings, name) = match kind {
+        "uid" => (linux.uid_mappings(), "uidMappings"),
+        _ => (linux.gid_mappings(), "gidMappings"),
+    };
+    match mappings.as_deref() {
+        Some(mappings) if !mappings.is_empty() => mapped(path, id, mappings, name),
+        // That they are missing is told of elsewhere.
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn mapped(path: impl Display, id: u32, mappings: &[LinuxIdMapping], name: &str) -> Result<()> {
