@@ -189,7 +189,7 @@ def test_devices_in_a_user_namespace(sh: Shell) -> None:
     def change(*devices: dict[str, Any]) -> Change:
         def change(spec: rsc.Spec) -> None:
             asking(*devices)(spec)
-            in_user_namespace(spec)
+            user_namespace(spec)
 
         return change
 

@@ -260,8 +260,8 @@ def test_umask_of_the_caller_changes_nothing_inside(bundle: BundleFactory, root:
         spec.mounts.append({"destination": "/made", "type": "tmpfs", "source": "tmpfs"})
 
     script = "umask; stat -c %a /made /dev/null /dev/shm"
-    place = bundle(change, args=["sh", "-c", script], own_rootfs=True)
     for mask in (0o077, 0o000):
+        place = bundle(change, args=["sh", "-c", script], own_rootfs=True)
         before = os.umask(mask)
         try:
             r = rsc.run(place, root=root, capture_output=True, text=True)

@@ -90,6 +90,9 @@ impl Compiler<'_> {
         let offsets = new_time.then(|| time_offsets(spec));
         let mut born = Born::default();
         if self.joins(Namespace::User) {
+            // Whether groups can be set in there is known to who made it; a user may have had to
+            // give it up.
+            self.setgroups &= !self.facts.rootless;
             self.namespaces_of_joined_user(at_birth, offsets.clone(), &mut born)?;
         } else {
             born.namespaces = at_birth;
