@@ -12,7 +12,7 @@ pub(super) struct Arguments {
     /// Folder of the containers' state [default: /run/rscontainer]
     #[arg(long, value_name = "FOLDER")]
     pub(super) root: Option<PathBuf>,
-    /// File to append errors to
+    /// File to append errors and warnings to
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
     /// Form of the log

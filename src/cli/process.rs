@@ -63,7 +63,6 @@ fn make(
 ) -> Result<Running> {
     let bundle = absolute(&asked.bundle)?;
     let config = Config::read(&bundle)?;
-    config.warnings.iter().for_each(|warning| crate::warn(warning));
     let terminal = config.spec.process().as_ref().and_then(Process::terminal) == Some(true);
     let console = asked.common.console_socket.is_some();
     if terminal && needs_console && !console {
@@ -85,6 +84,7 @@ fn make(
         stdio: None,
         keep_descriptors: asked.common.preserve_fds.into(),
         facts: &Facts::probe()?,
+        warn: &crate::warn,
         cradle: Cradle::Stage(stage),
         announce: None,
     })
@@ -120,6 +120,7 @@ pub(super) fn exec(root: &Root, asked: Exec, stage: Stage) -> Result<u8> {
         stdio: None,
         keep_descriptors: asked.common.preserve_fds.into(),
         facts: &Facts::probe()?,
+        warn: &crate::warn,
         cradle: Cradle::Stage(stage),
         announce: None,
     })?;
@@ -155,7 +156,7 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     }
     let mut env =
         spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
-    env.extend(asked.env.iter().cloned());
+    override_variables(&mut env, &asked.env);
     let request = ProcessRequest {
         args: asked.command.clone(),
         env: Some(env),
@@ -181,6 +182,15 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
         process.set_selinux_label(asked.process_label.clone());
     }
     Ok(process)
+}
+
+/// getenv(3) finds the first of a name, so what is asked for takes the place of what is there.
+fn override_variables(env: &mut Vec<String>, asked: &[String]) {
+    for variable in asked {
+        let name = variable.split('=').next().unwrap_or_default();
+        env.retain(|own| own.split('=').next() != Some(name));
+        env.push(variable.clone());
+    }
 }
 
 fn user(text: &str) -> Result<(u32, Option<u32>)> {

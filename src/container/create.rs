@@ -38,6 +38,8 @@ pub struct Creation<'a> {
     pub keep_descriptors: i32,
     /// The host.
     pub facts: &'a Facts,
+    /// Who is told what the specification wants said and not refused.
+    pub warn: &'a dyn Fn(&str),
     /// Who clones its init.
     pub cradle: Cradle,
     /// Who is told of the child as soon as there is one.
@@ -70,6 +72,7 @@ pub fn create(creation: Creation<'_>) -> Result<Running> {
         keep_descriptors: creation.keep_descriptors,
     };
     let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
+    creation.config.warnings.iter().chain(&plan.warnings).for_each(|it| (creation.warn)(it));
     check_rootfs(&creation.config.spec, creation.bundle)?;
     let folder = creation.root.reserve(creation.id)?;
     let mut making = Making { plan: &plan, folder: Some(folder), state: None, child: None };

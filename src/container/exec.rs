@@ -29,6 +29,8 @@ pub struct Execution<'a> {
     pub facts: &'a Facts,
     /// Who clones it.
     pub cradle: Cradle,
+    /// Who is told what the specification wants said and not refused.
+    pub warn: &'a dyn Fn(&str),
     /// Who is told of the child as soon as there is one.
     pub announce: Option<Announce<'a>>,
 }
@@ -51,6 +53,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         keep_descriptors: execution.keep_descriptors,
     };
     let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
+    plan.warnings.iter().for_each(|warning| (execution.warn)(warning));
     let init = pidfd_of(held.state.init).map_err(|errno| {
         Error::call("pidfd_open", held.state.init.pid, errno)
             .context(format_args!("container {:?} has just ended", execution.id))
