@@ -319,6 +319,25 @@ def hooks_into(folder: Path) -> Callable[[rsc.Spec], None]:
     return change
 
 
+@pytest.mark.parametrize(
+    ("own", "seen"),
+    [({}, "program\n"), ({"env": []}, "unset\n"), ({"env": ["A=hook"]}, "hook\n")],
+    ids=["none", "empty", "its own"],
+)
+def test_variables_of_a_hook_in_the_container(
+    bundle: BundleFactory, root: Path, own: dict[str, Any], seen: str
+) -> None:
+    """Those of the program where it has no word of its own: config.md does not say, runc does."""
+
+    def change(spec: rsc.Spec) -> None:
+        spec.process.env = ["PATH=/bin", "A=program"]
+        spec.hooks = {"startContainer": [hook("echo ${A-unset} >/seen", **own)]}
+
+    made = bundle(change, own_rootfs=True)
+    rsc.run(made, ["true"], root=root, check=True)
+    assert made.rootfs.joinpath("seen").read_text() == seen
+
+
 def test_hooks_order_and_input(bundle: BundleFactory, root: Path, box: str, tmp_path: Path) -> None:
     folder = tmp_path / "hooks"
     folder.mkdir()

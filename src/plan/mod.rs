@@ -320,12 +320,13 @@ impl<'a> Compiler<'a> {
         let linux = spec.linux().as_ref();
         let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
         let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        let any = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
         let needs = [
             ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
             ("$.linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
             ("$.root.readonly", read_only == Some(true)),
-            ("$.linux.maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()).is_some()),
-            ("$.linux.readonlyPaths", linux.and_then(|l| l.readonly_paths().as_ref()).is_some()),
+            ("$.linux.maskedPaths", any(linux.and_then(|linux| linux.masked_paths().as_ref()))),
+            ("$.linux.readonlyPaths", any(linux.and_then(|linux| linux.readonly_paths().as_ref()))),
         ];
         match needs.into_iter().find(|(_, given)| *given) {
             Some((at, _)) => {
