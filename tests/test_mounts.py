@@ -312,7 +312,7 @@ def test_links_in_place_of_proc_and_sys_are_refused(
     made = bundle(own_rootfs=True)
     made.rootfs.joinpath(name).rmdir()
     made.rootfs.joinpath(name).symlink_to(target.format(name=name))
-    with pytest.raises(rsc.SystemCallError, match="ELOOP.*must be mounted on ordinary directory"):
+    with pytest.raises(rsc.SystemCallError, match=r"ELOOP.*must be mounted on ordinary directory"):
         sh("true", bundle=made)
 
 

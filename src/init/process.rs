@@ -56,6 +56,7 @@ impl<'plan> Child<'plan> {
                 self.home = Some(home::variable(*uid));
                 Ok(())
             }
+            Step::NoProgram => Err(Failure::new("execve", Errno::ENOENT)),
             Step::Exec { argv, envp } => {
                 let program = self.program.unwrap_or(c"");
                 let with_home = self.home.take().map(|home| {

@@ -30,6 +30,7 @@ pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
 pub use labels::SecurityModules;
 pub use namespaces::{Born, IdMaps};
+pub use process::required as process_required;
 pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
@@ -203,9 +204,11 @@ impl<'a> Compiler<'a> {
     fn container(&mut self, spec: &Spec) -> Result<Born> {
         self.sort_namespaces(spec);
         self.sort_propagation(spec)?;
-        let Some(process) = spec.process() else {
-            let message = "a process is required to create a container";
-            return Err(Error::spec("$.process", None, "config.md#process", message));
+        let none = process::absent();
+        let process = match (spec.process(), self.situation.start) {
+            (Some(process), _) => process,
+            (None, StartSignal::Socket) => &none,
+            (None, StartSignal::Parent) => return Err(process::required()),
         };
         let rootfs = self.rootfs(spec)?;
         // Lowering it takes a privilege that a user namespace does not give.

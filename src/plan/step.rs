@@ -219,6 +219,8 @@ pub enum Step {
     CloseDescriptors { keep: i32 },
     /// Say that the container is created and wait.
     AwaitStart(StartSignal),
+    /// Fail: the container was created with nothing to run in it.
+    NoProgram,
     /// execve(2) of what was found.
     Exec { argv: Strings, envp: Strings },
 }
