@@ -111,8 +111,14 @@ fn compiled(case: Case) -> String {
     }
     let (spec, warnings) = spec::check(config.to_string().as_bytes()).unwrap();
     let start = if case.created { StartSignal::Socket } else { StartSignal::Parent };
-    let situation =
-        Situation { id: "box".into(), bundle: "/bundle".into(), start, keep_descriptors: 0 };
+    let situation = Situation {
+        id: "box".into(),
+        bundle: "/bundle".into(),
+        start,
+        keep_descriptors: 0,
+        session_keyring: true,
+        pivot: true,
+    };
     let plan = match case.exec {
         None => Plan::compile(&spec, &facts, &situation),
         Some(process) => {

@@ -661,12 +661,4 @@ def test_every_flag_of_runcs_is_known(cli: CommandLine) -> None:
         ).stdout
         flags = set(re.findall(r"^\s+(--[a-z-]+)", text, re.MULTILINE)) - {"--help"}
         known = set(re.findall(r"--[a-z-]+", cli(command, "--help").stdout))
-        assert flags - known - LATER.get(command, set()) == set(), command
-
-
-# These come with the parts of the runtime that they are about.
-LATER: dict[str, set[str]] = {
-    "exec": {"--apparmor", "--process-label", "--cgroup", "--ignore-paused"},
-    "create": {"--no-pivot"},
-    "run": {"--no-pivot"},
-}
+        assert flags - known == set(), command

@@ -2,6 +2,7 @@
 
 mod args;
 mod foreground;
+mod listening;
 mod log;
 mod process;
 mod table;
@@ -145,8 +146,14 @@ fn explain(bundle: &std::path::Path) -> Result<()> {
     let bundle = process::absolute(bundle)?;
     let config = Config::read(&bundle)?;
     config.warnings.iter().for_each(|warning| print(&format!("warning: {warning}")));
-    let situation =
-        Situation { id: "ID".to_owned(), bundle, start: StartSignal::Parent, keep_descriptors: 0 };
+    let situation = Situation {
+        id: "ID".to_owned(),
+        bundle,
+        start: StartSignal::Parent,
+        keep_descriptors: 0,
+        session_keyring: true,
+        pivot: true,
+    };
     let plan = Plan::compile(&config.spec, &Facts::probe()?, &situation)?;
     print(plan.to_string().trim_end());
     Ok(())

@@ -36,6 +36,10 @@ pub struct Creation<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Whether it has a session keyring of its own.
+    pub session_keyring: bool,
+    /// Whether the host's tree goes, or stays below the rootfs.
+    pub pivot: bool,
     /// The host.
     pub facts: &'a Facts,
     /// Who is told what the specification wants said and not refused.
@@ -70,6 +74,8 @@ pub fn create(creation: Creation<'_>) -> Result<Running> {
         bundle: creation.bundle.to_owned(),
         start: creation.start,
         keep_descriptors: creation.keep_descriptors,
+        session_keyring: creation.session_keyring,
+        pivot: creation.pivot,
     };
     let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
     creation.config.warnings.iter().chain(&plan.warnings).for_each(|it| (creation.warn)(it));
@@ -221,6 +227,7 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
             .collect(),
         cgroup: plan.cgroup.intended(),
         resctrl: plan.resctrl.as_ref().map(ResctrlPlan::intended).transpose()?,
+        session_keyring: creation.session_keyring,
         hooks: plan.hooks.clone(),
         config: creation.config.raw.clone(),
     })

@@ -25,6 +25,10 @@ pub struct Execution<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Cgroups inside of the container's to be in; none for the container's own.
+    pub cgroups: &'a [String],
+    /// Enter a paused container too: the program runs once it is resumed.
+    pub ignore_paused: bool,
     /// The host.
     pub facts: &'a Facts,
     /// Who clones it.
@@ -42,7 +46,9 @@ pub struct Execution<'a> {
 pub fn exec(execution: Execution<'_>) -> Result<Running> {
     // Not locked: processes may come in side by side, and who deletes the container kills them.
     let held = Held::peek(execution.root, execution.id)?;
-    held.expect("exec in", &[Status::Running, Status::Created])?;
+    let allowed = [Status::Running, Status::Created, Status::Paused];
+    let paused = usize::from(execution.ignore_paused);
+    held.expect("exec in", &allowed[..2 + paused])?;
     let spec = crate::spec::parse(held.state.config.get().as_bytes())?;
     let mut process = (execution.process)(&spec)?;
     crate::spec::inherit(&mut process, &spec);
@@ -51,6 +57,8 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         bundle: held.state.bundle.clone(),
         start: StartSignal::Parent,
         keep_descriptors: execution.keep_descriptors,
+        session_keyring: held.state.session_keyring,
+        pivot: true,
     };
     let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
     plan.warnings.iter().for_each(|warning| (execution.warn)(warning));
@@ -59,16 +67,21 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
             .context(format_args!("container {:?} has just ended", execution.id))
             .with_kind(Kind::State)
     })?;
+    let inside = match execution.cgroups {
+        [] => None,
+        asked => Some(held.state.cgroup.inside(asked)?),
+    };
+    let cgroup = inside.as_ref().unwrap_or(&held.state.cgroup);
     let launch = Launch {
         plan: &plan,
-        cgroup: &held.state.cgroup,
+        cgroup,
         cradle: execution.cradle,
         start_socket: None,
         stdio: execution.stdio,
         container: Some(init),
     };
     let mut child = launch.begin()?.child(execution.announce)?;
-    let (cgroup, resctrl) = (&held.state.cgroup, held.state.resctrl.as_ref());
+    let resctrl = held.state.resctrl.as_ref();
     let mut visit = Visit { cgroup, resctrl, pid: child.pid.as_raw() };
     match child.attend(&mut visit).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),

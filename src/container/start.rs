@@ -56,6 +56,8 @@ fn explain(held: &Held, failed: crate::init::Message) -> Error {
             bundle: state.bundle.clone(),
             start: StartSignal::Socket,
             keep_descriptors: 0,
+            session_keyring: state.session_keyring,
+            pivot: true,
         };
         Plan::compile(&spec, &Facts::probe()?, &situation)
     });

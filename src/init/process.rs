@@ -106,6 +106,11 @@ pub(super) fn write_exec_label(module: SecurityModule, label: &CStr) -> Done {
     }
 }
 
+/// What SELinux calls the keys that this process makes; empty for what it calls the process.
+pub(super) fn write_key_label(label: &[u8]) -> Done {
+    write_file(c"/proc/thread-self/attr/keycreate", label)
+}
+
 /// A file of the host's /proc, and of nothing that was mounted in its place.
 fn write_file(path: &CStr, bytes: &[u8]) -> Done {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;

@@ -17,6 +17,10 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "the nodes must be online and in cpuset.mems, and the mode one of this kernel's"
         }
         (_, Errno::ENOSYS) => "this needs linux 5.12 or newer, and no filter that hides the call",
+        (Step::SessionKeyring { .. }, Errno::EDQUOT) => {
+            "the user has no keys left: raise a limit in /proc/sys/kernel/keys, or give \
+             --no-new-keyring"
+        }
         (Step::AttachRootfs { .. }, Errno::ENOENT) => {
             "unpack an image's file system there, or point $.root.path at one"
         }

@@ -9,6 +9,7 @@ mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod keyring;
 mod labels;
 mod mounts;
 mod namespaces;
@@ -49,6 +50,10 @@ pub struct Situation {
     pub start: StartSignal,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Whether the container has a session keyring of its own.
+    pub session_keyring: bool,
+    /// Whether the host's tree goes, or stays below the rootfs.
+    pub pivot: bool,
 }
 
 /// An ordered list of steps, and what the parent does beside it.
@@ -133,6 +138,7 @@ impl Plan {
             compiler.push(Step::BecomeRoot, "$.linux.namespaces");
         }
         compiler.push(Step::NewSession, "");
+        compiler.session_keyring(process, false)?;
         compiler.streams(process, false)?;
         if chroot {
             compiler.push(Step::Chroot, "$.root.path");
@@ -226,6 +232,7 @@ impl<'a> Compiler<'a> {
             self.push(Step::BecomeRoot, "$.linux.namespaces");
         }
         self.push(Step::NewSession, "");
+        self.session_keyring(process, true)?;
         self.host_names(spec)?;
         if self.has(Namespace::Mount) {
             self.mounts(spec)?;
@@ -247,7 +254,7 @@ impl<'a> Compiler<'a> {
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;
         self.exec_labels(process)?;
-        self.enter_rootfs(spec);
+        self.enter_rootfs(spec)?;
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
         self.all_processors();
