@@ -50,7 +50,7 @@ pub(super) enum Command {
     /// Create a container and run its program
     Run(Run),
     /// Run a further program in a container
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Run the program of a created container
     Start {
         /// The container

@@ -75,7 +75,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
     match arguments.command {
         Command::Create(create) => process::create(&root()?, create, stage()?),
         Command::Run(run) => process::run(&root()?, run, stage()?),
-        Command::Exec(exec) => process::exec(&root()?, exec, stage()?),
+        Command::Exec(exec) => process::exec(&root()?, *exec, stage()?),
         Command::Start { id } => container::start(&root()?, &id, &mut never).map(done),
         Command::State { id } => state(&root()?, &id).map(done),
         Command::Kill { all, id, signal } => {
