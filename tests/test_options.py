@@ -97,9 +97,7 @@ def keyrings(box: str) -> int:
     return Path("/proc/keys").read_text().count(f" _ses.{box}: ")
 
 
-needs_keys = pytest.mark.skipif(
-    not os.path.exists("/proc/keys"), reason="this kernel has no keys"
-)
+needs_keys = pytest.mark.skipif(not os.path.exists("/proc/keys"), reason="this kernel has no keys")
 
 
 @needs_keys
