@@ -33,11 +33,23 @@ mod py;
 
 pub use error::{Error, Kind, Result};
 
+/// Who hears of warnings, besides whoever reads standard error.
+static LISTENER: std::sync::OnceLock<fn(&str)> = std::sync::OnceLock::new();
+
 /// Says what the specification wants reported and not refused, on standard error.
 pub(crate) fn warn(message: &str) {
     use std::io::Write;
     // With nobody to hear it there is nothing to be done.
     let _ = writeln!(std::io::stderr(), "rscontainer: warning: {message}");
+    if let Some(listener) = LISTENER.get() {
+        listener(message);
+    }
+}
+
+/// Has warnings told to the first who asks, too.
+#[cfg(feature = "cli")]
+pub(crate) fn hear_warnings(listener: fn(&str)) {
+    let _ = LISTENER.set(listener);
 }
 
 /// A path for the kernel.

@@ -124,6 +124,8 @@ fn compiled(case: Case) -> String {
         start,
         keep_descriptors: 0,
         setgroups: None,
+        session_keyring: true,
+        pivot: true,
     };
     let plan = match case.exec {
         None => Plan::compile(&spec, &facts, &situation),

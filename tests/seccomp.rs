@@ -45,6 +45,8 @@ fn compile_on(native: Arch, seccomp: &Value) -> Result<(Filter, Vec<String>), St
     let situation = Situation {
         id: "box".into(),
         setgroups: None,
+        session_keyring: true,
+        pivot: true,
         bundle: "/bundle".into(),
         start: StartSignal::Parent,
         keep_descriptors: 0,

@@ -51,7 +51,8 @@ def create(made: Any, root: Path, box: str, **more: Any) -> Callable[[], Contain
 
 def test_one_base() -> None:
     for name in rsc.errors.__all__:
-        assert issubclass(getattr(rsc, name), rsc.ContainerError)
+        base = UserWarning if name.endswith("Warning") else rsc.ContainerError
+        assert issubclass(getattr(rsc, name), base)
     assert issubclass(rsc.SystemCallError, OSError)
     assert issubclass(rsc.TimeoutExpired, subprocess.TimeoutExpired)
     assert issubclass(rsc.CalledProcessError, subprocess.CalledProcessError)
@@ -74,7 +75,7 @@ def test_spec_error(bundle: BundleFactory, root: Path, box: str) -> None:
 def test_not_found_error(bundle: BundleFactory, root: Path, box: str, tmp_path: Path) -> None:
     error = failure(rsc.NotFoundError, lambda: Container.load(box, root))
     assert str(error) == (
-        f'no container "{box}" in "{root}"; '
+        f'container "{box}" does not exist in "{root}"; '
         "see which there are with list, or name another folder with root"
     )
     nowhere = tmp_path / "nowhere"
@@ -603,4 +604,4 @@ def test_command_line_says_the_same(
     done = cli("run", "--bundle", made.path, box, check=False)
     assert done.returncode != 0
     assert done.stdout == ""
-    assert done.stderr == f"rscontainer: {error}\n"
+    assert done.stderr == f"rscontainer: error: {error}\n"

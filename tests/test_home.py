@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
+pytestmark = [
+    pytest.mark.requires_root,
+    # Which of several counts is what is tested.
+    pytest.mark.filterwarnings("ignore:.*HOME is set again later"),
+]
 
 PATH = "PATH=/bin"
 # passwd(5) knows no comments, but the C libraries do.

@@ -234,7 +234,9 @@ def test_a_joined_mount_namespace(bundle: BundleFactory, root: Path, box: str) -
     with holder("--mount") as pid:
         path = f"/proc/{pid}/ns/mnt"
         made = bundle(having({"type": "mount", "path": path}), args=["sleep", "600"])
-        with rsc.Container.run(box, made, root=root, stdin=rsc.DEVNULL) as container:
+        with pytest.warns(rsc.ConfigWarning, match="keeps them after its end"):
+            container = rsc.Container.run(box, made, root=root, stdin=rsc.DEVNULL)
+        with container:
             assert os.readlink(f"/proc/{container.pid}/ns/mnt") == os.readlink(path)
             seen = container.exec(["cat", "/proc/1/comm"], stdout=rsc.PIPE)
             assert seen.communicate()[0] == b"sleep\n"

@@ -280,6 +280,36 @@ def test_detached_outlives_python(bundle: BundleFactory, root: Path, box: str, h
     container.delete(force=True)
 
 
+def test_a_process_is_wanted_at_start_only(
+    bundle: BundleFactory, root: Path, box: str, cli: CommandLine
+) -> None:
+    def change(spec: rsc.Spec) -> None:
+        del spec.process
+
+    made = bundle(change)
+    assert made.spec.validate() == []
+    with pytest.raises(rsc.SpecError, match=r"^\$\.process: .*there is none"):
+        Container.run(box, made, root=root)
+    container = Container.create(box, made, root=root)
+    assert container.status == "created"
+    status = Path(f"/proc/{container.pid}/status").read_text()
+    for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"):
+        assert f"{name}:\t{0:016x}\n" in status
+    # What there is to run may come from outside.
+    assert container.exec(["true"]).wait() == 0
+    with pytest.raises(rsc.SpecError, match=r"^\$\.process: .*there is none") as caught:
+        container.start()
+    assert caught.value.path == "$.process"
+    eventually(lambda: container.status == "stopped", "the end")
+    container.delete()
+    create = {"capture_output": False, "stdout": subprocess.DEVNULL}
+    cli("create", "-b", made.path, box, **create)
+    done = cli("start", box, check=False)
+    assert done.returncode == 1
+    assert "rscontainer: error: $.process" in done.stderr
+    cli("delete", "--force", box)
+
+
 # -- hooks ----------------------------------------------------------------------------------
 
 POINTS = [
@@ -317,6 +347,25 @@ def hooks_into(folder: Path) -> Callable[[rsc.Spec], None]:
         }
 
     return change
+
+
+@pytest.mark.parametrize(
+    ("own", "seen"),
+    [({}, "program\n"), ({"env": []}, "unset\n"), ({"env": ["A=hook"]}, "hook\n")],
+    ids=["none", "empty", "its own"],
+)
+def test_variables_of_a_hook_in_the_container(
+    bundle: BundleFactory, root: Path, own: dict[str, Any], seen: str
+) -> None:
+    """Those of the program where it has no word of its own: config.md does not say, runc does."""
+
+    def change(spec: rsc.Spec) -> None:
+        spec.process.env = ["PATH=/bin", "A=program"]
+        spec.hooks = {"startContainer": [hook("echo ${A-unset} >/seen", **own)]}
+
+    made = bundle(change, own_rootfs=True)
+    rsc.run(made, ["true"], root=root, check=True)
+    assert made.rootfs.joinpath("seen").read_text() == seen
 
 
 def test_hooks_order_and_input(bundle: BundleFactory, root: Path, box: str, tmp_path: Path) -> None:

@@ -358,7 +358,8 @@ def test_targets_are_made(sh: Shell, tmp_path: Path) -> None:
 
 
 def test_relative_destination_is_taken_from_the_root(sh: Shell) -> None:
-    shown = mountinfo(sh("cat /proc/self/mountinfo", adding(tmpfs(destination="tmp"))))
+    with pytest.warns(rsc.ConfigWarning, match='"tmp" is relative'):
+        shown = mountinfo(sh("cat /proc/self/mountinfo", adding(tmpfs(destination="tmp"))))
     assert shown["/tmp"].fstype == "tmpfs"
 
 
@@ -399,6 +400,18 @@ def test_links_without_an_end_are_refused(sh: Shell, bundle: BundleFactory) -> N
     with pytest.raises(rsc.SystemCallError, match="ELOOP") as caught:
         sh("true", bundle=made)
     assert caught.value.errno == 40
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+@pytest.mark.parametrize("target", ["/tmp", "/{name}"], ids=["a folder", "itself"])
+def test_links_in_place_of_proc_and_sys_are_refused(
+    sh: Shell, bundle: BundleFactory, name: str, target: str
+) -> None:
+    made = bundle(own_rootfs=True)
+    made.rootfs.joinpath(name).rmdir()
+    made.rootfs.joinpath(name).symlink_to(target.format(name=name))
+    with pytest.raises(rsc.SystemCallError, match=r"ELOOP.*must be mounted on ordinary directory"):
+        sh("true", bundle=made)
 
 
 def test_a_missing_source_is_named(sh: Shell) -> None:

@@ -304,6 +304,18 @@ def test_without_a_mount_namespace(bundle: BundleFactory, root: Path, box: str) 
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
+def test_empty_lists_need_no_mount_namespace(bundle: BundleFactory, root: Path) -> None:
+    def change(spec: rsc.Spec) -> None:
+        having(without=("mount",))(spec)
+        spec.mounts = spec.linux.maskedPaths = spec.linux.readonlyPaths = []
+        spec.root.readonly = False
+
+    done = rsc.run(bundle(change), ["cat", "/proc/mounts"], root=root, capture_output=True)
+    # There is no /proc of its own, nor anything else.
+    assert done.returncode == 1
+    assert b"/proc/mounts" in done.stderr
+
+
 def test_exec_enters_all_of_them(bundle: BundleFactory, root: Path, box: str) -> None:
     def change(spec: rsc.Spec) -> None:
         mapped(spec)

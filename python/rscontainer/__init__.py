@@ -19,6 +19,7 @@ from rscontainer.container import Container
 from rscontainer.errors import (
     AlreadyExistsError,
     CalledProcessError,
+    ConfigWarning,
     ContainerError,
     NotFoundError,
     SpecError,
@@ -37,6 +38,7 @@ __all__ = [
     "Bundle",
     "CalledProcessError",
     "CompletedProcess",
+    "ConfigWarning",
     "Container",
     "ContainerError",
     "NotFoundError",

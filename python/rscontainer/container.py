@@ -6,7 +6,7 @@ import os
 
 from rscontainer import _core
 from rscontainer._streams import Streams
-from rscontainer.errors import ContainerError
+from rscontainer.errors import ConfigWarning, ContainerError
 from rscontainer.process import Process
 
 TYPE_CHECKING = False
@@ -153,7 +153,13 @@ class Container:
                 not detach,
                 streams.theirs,
             )
-            return cls(core, Process(init, args, streams.keep(), **text))
+            container = cls(core, Process(init, args, streams.keep(), **text))
+        try:
+            _warn(init.warnings)
+        except BaseException:
+            container.__exit__()
+            raise
+        return container
 
     @classmethod
     def load(cls, id: str, root: StrPath | None = None) -> Self:
@@ -255,7 +261,15 @@ class Container:
                 streams.theirs,
             )
             pipes = streams.keep()
-            return Process(core, args, pipes, text=text, encoding=encoding, errors=errors)
+            process = Process(core, args, pipes, text=text, encoding=encoding, errors=errors)
+        try:
+            _warn(core.warnings)
+        except BaseException:
+            process.kill()
+            process.wait()
+            process.close()
+            raise
+        return process
 
     def pause(self) -> None:
         """Freeze all of its processes. Raises ``StateError`` unless it is running."""
@@ -298,6 +312,20 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<Container {self.id!r}>"
+
+
+def _warn(messages: Sequence[str]) -> None:
+    """Say so of the line that called this package; a filter may make the first an exception."""
+    if not messages:
+        return
+    import sys  # noqa: PLC0415  # most configs give no cause
+    import warnings  # noqa: PLC0415
+
+    frame, level = sys._getframe(1), 2  # noqa: SLF001  # as logging and warnings do
+    while frame.f_back and frame.f_globals.get("__package__") == __package__:
+        frame, level = frame.f_back, level + 1
+    for message in messages:
+        warnings.warn(message, ConfigWarning, stacklevel=level)
 
 
 def _arguments(args: Sequence[str] | None) -> list[str] | None:

@@ -7,6 +7,7 @@ import subprocess
 __all__ = [
     "AlreadyExistsError",
     "CalledProcessError",
+    "ConfigWarning",
     "ContainerError",
     "NotFoundError",
     "SpecError",
@@ -14,6 +15,13 @@ __all__ = [
     "SystemCallError",
     "TimeoutExpired",
 ]
+
+
+class ConfigWarning(UserWarning):
+    """Something in a config has no effect, or not the one hoped for; the container runs.
+
+    Made an error by a filter (:mod:`warnings`), it leaves no container behind.
+    """
 
 
 class ContainerError(Exception):

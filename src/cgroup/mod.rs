@@ -21,6 +21,7 @@ mod files;
 mod freezer;
 mod group;
 mod hierarchies;
+mod inside;
 mod kill;
 mod members;
 mod mounts;

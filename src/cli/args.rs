@@ -13,7 +13,7 @@ pub(super) struct Arguments {
     /// $XDG_RUNTIME_DIR/rscontainer]
     #[arg(long, value_name = "FOLDER")]
     pub(super) root: Option<PathBuf>,
-    /// File to append errors to
+    /// File to append errors and warnings to
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
     /// Form of the log
@@ -51,7 +51,7 @@ pub(super) enum Command {
     /// Create a container and run its program
     Run(Run),
     /// Run a further program in a container
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Run the program of a created container
     Start {
         /// The container
@@ -135,7 +135,7 @@ pub(super) struct Common {
     /// File to write the process's number to
     #[arg(long, value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
-    /// Descriptors from 3 on that the program inherits
+    /// Descriptors from 3 on that the program inherits, after those of LISTEN_FDS
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub(super) preserve_fds: u16,
 }
@@ -147,9 +147,13 @@ pub(super) struct Create {
     pub(super) bundle: PathBuf,
     #[command(flatten)]
     pub(super) common: Common,
-    /// Accepted for compatibility: no session keyring is made
+    /// Leave the program the caller's session keyring
     #[arg(long)]
     pub(super) no_new_keyring: bool,
+    /// Move the rootfs onto / instead of pivoting into it, where an initramfs is the root. Unsafe:
+    /// the host's tree stays in the container's mount namespace
+    #[arg(long)]
+    pub(super) no_pivot: bool,
     /// The container's name to be
     #[arg(value_name = "CONTAINER")]
     pub(super) id: String,
@@ -198,6 +202,12 @@ pub(super) struct Exec {
     /// Capability to add
     #[arg(long, short, value_name = "CAPABILITY")]
     pub(super) cap: Vec<String>,
+    /// Cgroup inside of the container's to be in, of these controllers with cgroup v1
+    #[arg(long, value_name = "[CONTROLLER,…:]PATH")]
+    pub(super) cgroup: Vec<String>,
+    /// Enter a paused container too: the program runs when it is resumed
+    #[arg(long)]
+    pub(super) ignore_paused: bool,
     /// Let no exec gain privileges
     #[arg(long)]
     pub(super) no_new_privs: bool,

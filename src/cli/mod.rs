@@ -2,6 +2,8 @@
 
 mod args;
 mod foreground;
+mod listening;
+mod log;
 mod process;
 mod table;
 
@@ -30,7 +32,7 @@ pub fn main(program: StageProgram) -> ExitCode {
         Some(argument) if argument == helper::LAUNCHER => {
             return match helper::server::run() {
                 Ok(never) => match never {},
-                Err(error) => fail(&error, None, 1),
+                Err(error) => fail(&error, 1),
             };
         }
         Some(argument) if argument == launch::STAGE => return launch::run_stage(),
@@ -39,11 +41,18 @@ pub fn main(program: StageProgram) -> ExitCode {
     let stage = start_stage(program);
     let arguments = Arguments::parse();
     let runs_program = matches!(arguments.command, Command::Run(_) | Command::Exec(_));
-    let log = arguments.log.clone().map(|path| (path, arguments.log_format));
+    if let Some(path) = &arguments.log {
+        log::open(path.clone(), arguments.log_format);
+    }
     match carry_out(arguments, stage) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&error, log, if runs_program { 255 } else { 1 }),
+        Err(error) => fail(&error, if runs_program { 255 } else { 1 }),
     }
+}
+
+fn fail(error: &Error, code: u8) -> ExitCode {
+    log::error(error);
+    ExitCode::from(code)
 }
 
 /// Started before the command line is read, which takes as long as the stage takes to be loaded. A
@@ -51,35 +60,6 @@ pub fn main(program: StageProgram) -> ExitCode {
 fn start_stage(program: StageProgram) -> Option<Result<Stage>> {
     let clones = |argument| ["run", "create", "exec"].iter().any(|verb| argument == *verb);
     std::env::args_os().skip(1).any(clones).then(|| Stage::start(program))
-}
-
-/// Engines read the log, people standard error.
-fn fail(error: &Error, log: Option<(std::path::PathBuf, args::LogFormat)>, code: u8) -> ExitCode {
-    eprintln!("rscontainer: {error}");
-    if let Some((path, format)) = log
-        && let Err(error) = write_log(&path, format, error)
-    {
-        eprintln!("rscontainer: write log {path:?}: {error}");
-    }
-    ExitCode::from(code)
-}
-
-fn write_log(
-    path: &std::path::Path,
-    format: args::LogFormat,
-    error: &Error,
-) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
-    let time = container::now();
-    let line = match format {
-        args::LogFormat::Text => format!("time={time:?} level=error msg={:?}\n", error.to_string()),
-        args::LogFormat::Json => {
-            let message = error.to_string();
-            format!("{}\n", serde_json::json!({"level": "error", "msg": message, "time": time}))
-        }
-    };
-    log.write_all(line.as_bytes())
 }
 
 fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
@@ -95,7 +75,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
     match arguments.command {
         Command::Create(create) => process::create(&root()?, create, stage()?),
         Command::Run(run) => process::run(&root()?, run, stage()?),
-        Command::Exec(exec) => process::exec(&root()?, exec, stage()?),
+        Command::Exec(exec) => process::exec(&root()?, *exec, stage()?),
         Command::Start { id } => container::start(&root()?, &id, &mut never).map(done),
         Command::State { id } => state(&root()?, &id).map(done),
         Command::Kill { all, id, signal } => {
@@ -172,6 +152,8 @@ fn explain(bundle: &std::path::Path) -> Result<()> {
         start: StartSignal::Parent,
         keep_descriptors: 0,
         setgroups: None,
+        session_keyring: true,
+        pivot: true,
     };
     let plan = Plan::compile(&config.spec, &Facts::probe()?, &situation)?;
     print(plan.to_string().trim_end());

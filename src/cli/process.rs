@@ -3,10 +3,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{
+    Capabilities, Capability, LinuxCapabilities, LinuxNamespaceType, Process, Spec,
+};
 
 use super::args::{Common, Create, Exec, Run};
-use super::foreground;
+use super::{foreground, listening};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::helper::ProcessRequest;
@@ -62,8 +64,7 @@ fn make(
     stage: Stage,
 ) -> Result<Running> {
     let bundle = absolute(&asked.bundle)?;
-    let config = Config::read(&bundle)?;
-    config.warnings.iter().for_each(|warning| crate::warn(warning));
+    let mut config = Config::read(&bundle)?;
     let terminal = config.spec.process().as_ref().and_then(Process::terminal) == Some(true);
     let console = asked.common.console_socket.is_some();
     if terminal && needs_console && !console {
@@ -73,6 +74,7 @@ fn make(
         return Err(Error::new(Kind::Other, "a console socket is of no use without a terminal")
             .hint("set $.process.terminal, or leave --console-socket out"));
     }
+    let passed = listening::pass_on(&mut config.spec);
     if wants_network(&config.spec) {
         stage.make_network();
     }
@@ -83,8 +85,11 @@ fn make(
         config,
         start,
         stdio: None,
-        keep_descriptors: asked.common.preserve_fds.into(),
+        keep_descriptors: i32::from(asked.common.preserve_fds) + passed,
+        session_keyring: !asked.no_new_keyring,
+        pivot: !asked.no_pivot,
         facts: &Facts::probe()?,
+        warn: &crate::warn,
         cradle: Cradle::Stage(stage),
         announce: None,
     })
@@ -119,7 +124,10 @@ pub(super) fn exec(root: &Root, asked: Exec, stage: Stage) -> Result<u8> {
         process: &|spec| process(&asked, spec),
         stdio: None,
         keep_descriptors: asked.common.preserve_fds.into(),
+        cgroups: &asked.cgroup,
+        ignore_paused: asked.ignore_paused,
         facts: &Facts::probe()?,
+        warn: &crate::warn,
         cradle: Cradle::Stage(stage),
         announce: None,
     })?;
@@ -149,13 +157,9 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
         return Err(Error::new(Kind::Other, "exec needs a program to run")
             .hint("name it after the container, or give --process"));
     }
-    if let Some(capability) = asked.cap.first() {
-        return Err(Error::new(Kind::Other, format!("--cap {capability} is not supported yet"))
-            .hint("give the whole process with --process"));
-    }
     let mut env =
         spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
-    env.extend(asked.env.iter().cloned());
+    override_variables(&mut env, &asked.env);
     let request = ProcessRequest {
         args: asked.command.clone(),
         env: Some(env),
@@ -174,6 +178,7 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
         user.set_additional_gids(Some(groups));
         process.set_user(user);
     }
+    add_capabilities(&mut process, &asked.cap)?;
     if asked.apparmor.is_some() {
         process.set_apparmor_profile(asked.apparmor.clone());
     }
@@ -181,6 +186,48 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
         process.set_selinux_label(asked.process_label.clone());
     }
     Ok(process)
+}
+
+/// getenv(3) finds the first of a name, so what is asked for takes the place of what is there.
+fn override_variables(env: &mut Vec<String>, asked: &[String]) {
+    for variable in asked {
+        let name = variable.split('=').next().unwrap_or_default();
+        env.retain(|own| own.split('=').next() != Some(name));
+        env.push(variable.clone());
+    }
+}
+
+/// Ambient only where it is inheritable, which that needs; so does runc.
+fn add_capabilities(process: &mut Process, asked: &[String]) -> Result<()> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_else(|| {
+        let mut none = LinuxCapabilities::default();
+        none.set_bounding(None).set_effective(None).set_permitted(None);
+        none.set_inheritable(None).set_ambient(None);
+        none
+    });
+    for name in asked {
+        let capability: Capability =
+            serde_json::from_value(name.as_str().into()).map_err(|_| {
+                Error::new(Kind::Other, format!("--cap {name:?}: there is no such capability"))
+                    .hint("capabilities(7) has their names, as in CAP_NET_ADMIN")
+            })?;
+        let with = |set: &Option<Capabilities>| {
+            let mut set = set.clone().unwrap_or_default();
+            set.insert(capability);
+            Some(set)
+        };
+        let (bounding, effective) = (with(sets.bounding()), with(sets.effective()));
+        let (permitted, ambient) = (with(sets.permitted()), with(sets.ambient()));
+        sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+        if sets.inheritable().as_ref().is_some_and(|set| set.contains(&capability)) {
+            sets.set_ambient(ambient);
+        }
+    }
+    process.set_capabilities(Some(sets));
+    Ok(())
 }
 
 fn user(text: &str) -> Result<(u32, Option<u32>)> {

@@ -36,8 +36,14 @@ pub struct Creation<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Whether it has a session keyring of its own.
+    pub session_keyring: bool,
+    /// Whether the host's tree goes, or stays below the rootfs.
+    pub pivot: bool,
     /// The host.
     pub facts: &'a Facts,
+    /// Who is told what the specification wants said and not refused.
+    pub warn: &'a dyn Fn(&str),
     /// Who clones its init.
     pub cradle: Cradle,
     /// Who is told of the child as soon as there is one.
@@ -69,8 +75,11 @@ pub fn create(creation: Creation<'_>) -> Result<Running> {
         start: creation.start,
         keep_descriptors: creation.keep_descriptors,
         setgroups: None,
+        session_keyring: creation.session_keyring,
+        pivot: creation.pivot,
     };
     let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
+    creation.config.warnings.iter().chain(&plan.warnings).for_each(|it| (creation.warn)(it));
     check_rootfs(&creation.config.spec, creation.bundle)?;
     let folder = creation.root.reserve(creation.id)?;
     let mut making = Making { plan: &plan, folder: Some(folder), state: None, child: None };
@@ -224,6 +233,7 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
             .collect(),
         cgroup: plan.cgroup.intended(),
         resctrl: plan.resctrl.as_ref().map(ResctrlPlan::intended).transpose()?,
+        session_keyring: creation.session_keyring,
         hooks: plan.hooks.clone(),
         config: creation.config.raw.clone(),
     })

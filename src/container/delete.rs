@@ -25,7 +25,10 @@ pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> R
     };
     // Another verb may have deleted it while this one waited for the lock.
     if folder.is_deleted() {
-        let message = format!("no container {id:?} in {:?}: it was deleted just now", root.path());
+        let message = format!(
+            "container {id:?} does not exist in {:?}: it was deleted just now",
+            root.path()
+        );
         return if force { Ok(()) } else { Err(Error::new(Kind::NotFound, message)) };
     }
     let state = match folder.read() {

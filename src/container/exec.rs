@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
 use super::{Held, Running};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::launch::{self, Announce, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
@@ -24,10 +25,16 @@ pub struct Execution<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Descriptors from 3 on that the program inherits.
     pub keep_descriptors: i32,
+    /// Cgroups inside of the container's to be in; none for the container's own.
+    pub cgroups: &'a [String],
+    /// Enter a paused container too: the program runs once it is resumed.
+    pub ignore_paused: bool,
     /// The host.
     pub facts: &'a Facts,
     /// Who clones it.
     pub cradle: Cradle,
+    /// Who is told what the specification wants said and not refused.
+    pub warn: &'a dyn Fn(&str),
     /// Who is told of the child as soon as there is one.
     pub announce: Option<Announce<'a>>,
 }
@@ -39,7 +46,9 @@ pub struct Execution<'a> {
 pub fn exec(execution: Execution<'_>) -> Result<Running> {
     // Not locked: processes may come in side by side, and who deletes the container kills them.
     let held = Held::peek(execution.root, execution.id)?;
-    held.expect("exec in", &[Status::Running, Status::Created])?;
+    let allowed = [Status::Running, Status::Created, Status::Paused];
+    let paused = usize::from(execution.ignore_paused);
+    held.expect("exec in", &allowed[..2 + paused])?;
     let spec = crate::spec::parse(held.state.config.get().as_bytes())?;
     let mut process = (execution.process)(&spec)?;
     crate::spec::inherit(&mut process, &spec);
@@ -49,23 +58,31 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         start: StartSignal::Parent,
         keep_descriptors: execution.keep_descriptors,
         setgroups: allows_setgroups(held.state.init.pid),
+        session_keyring: held.state.session_keyring,
+        pivot: true,
     };
     let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
+    plan.warnings.iter().for_each(|warning| (execution.warn)(warning));
     let init = pidfd_of(held.state.init).map_err(|errno| {
         Error::call("pidfd_open", held.state.init.pid, errno)
             .context(format_args!("container {:?} has just ended", execution.id))
             .with_kind(Kind::State)
     })?;
+    let inside = match execution.cgroups {
+        [] => None,
+        asked => Some(held.state.cgroup.inside(asked)?),
+    };
+    let cgroup = inside.as_ref().unwrap_or(&held.state.cgroup);
     let launch = Launch {
         plan: &plan,
-        cgroup: &held.state.cgroup,
+        cgroup,
         cradle: execution.cradle,
         start_socket: None,
         stdio: execution.stdio,
         container: Some(init),
     };
     let mut child = launch.begin()?.child(execution.announce)?;
-    let mut visit = Visit { plan: &plan, held: &held, pid: child.pid };
+    let mut visit = Visit { plan: &plan, held: &held, cgroup, pid: child.pid };
     match child.attend(&mut visit).and_then(|()| child.go(&[])) {
         Ok(()) => Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal: child.terminal }),
         Err(error) => {
@@ -91,6 +108,7 @@ fn ended(id: &str, error: &Error) -> Error {
 struct Visit<'a> {
     plan: &'a Plan,
     held: &'a Held,
+    cgroup: &'a Cgroup,
     pid: Pid,
 }
 
@@ -98,7 +116,7 @@ impl Duties for Visit<'_> {
     fn cgroup(&mut self, born_inside: bool) -> Result<Vec<OwnedFd>> {
         let state = &self.held.state;
         state.resctrl.as_ref().map_or(Ok(()), |resctrl| resctrl.join(self.pid.as_raw()))?;
-        state.cgroup.entrances(!born_inside)
+        self.cgroup.entrances(!born_inside)
     }
 
     fn hooks(&mut self, _: HookPoint) -> Result<Vec<u8>> {

@@ -57,6 +57,8 @@ fn explain(held: &Held, failed: crate::init::Message) -> Error {
             start: StartSignal::Socket,
             keep_descriptors: 0,
             setgroups: None,
+            session_keyring: state.session_keyring,
+            pivot: true,
         };
         Plan::compile(&spec, &Facts::probe()?, &situation)
     });

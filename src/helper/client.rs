@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::request::{self, Reply, Request};
+use super::request::{self, Reply, Request, Served};
 use super::{GREETING, LAUNCHER};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::{self, Interrupt};
@@ -37,6 +37,8 @@ pub struct Started {
     pub status: OwnedFd,
     /// The caller's end of its terminal.
     pub terminal: Option<OwnedFd>,
+    /// What the specification wants said and not refused.
+    pub warnings: Vec<String>,
 }
 
 /// What a request needs of its caller.
@@ -60,12 +62,12 @@ pub fn call(request: &Request, stdio: [&OwnedFd; 3], caller: &mut Caller<'_>) ->
     let (reply, mut fds) = request::receive(&ours, &mut caller.interrupted)?.ok_or_else(died)?;
     let reply: Reply = serde_json::from_slice(&reply)
         .map_err(|error| Error::new(Kind::Other, format!("read the launcher's reply: {error}")))?;
-    let pid = reply?;
+    let Served { pid, warnings } = reply?;
     let terminal = (fds.len() > 1).then(|| fds.pop()).flatten();
     let pidfd = fds.pop().ok_or_else(died)?;
     // Now it is ours: without this word the launcher would take it back.
     socket::send(&ours, b"kept", &[]).map_err(|_| died())?;
-    Ok(Started { pid, pidfd, status, terminal })
+    Ok(Started { pid, pidfd, status, terminal, warnings })
 }
 
 /// Starts the launcher if there is none, for whoever wants to have that behind them.

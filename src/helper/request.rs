@@ -102,8 +102,16 @@ fn umask() -> Option<u32> {
     u32::from_str_radix(umask.trim(), 8).ok()
 }
 
-/// What comes back: the process's number, or what went wrong.
-pub(super) type Reply = std::result::Result<i32, Error>;
+/// A process that was started; its pidfd comes along.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Served {
+    pub(super) pid: i32,
+    /// What the specification wants said and not refused.
+    pub(super) warnings: Vec<String>,
+}
+
+/// What comes back, or what went wrong.
+pub(super) type Reply = std::result::Result<Served, Error>;
 
 /// Bytes in one message; a longer text goes in several.
 const PIECE: usize = 64 * 1024;

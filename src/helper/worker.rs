@@ -3,13 +3,14 @@
 //! Its working directory, umask and limits become the request's, and end with
 //! it. What a request breaks, it breaks here.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::request::{self, Reply, Request, Verb};
+use super::request::{self, Reply, Request, Served, Verb};
 use super::server::{Claim, Owned};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
@@ -95,7 +96,10 @@ impl Serving<'_> {
             }
         };
         request.ambient.assume();
-        let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&request, fds, network)));
+        let warnings = RefCell::new(Vec::new());
+        let warn = |warning: &str| warnings.borrow_mut().push(warning.to_owned());
+        let serve = || self.carry_out(&request, fds, network, &warn);
+        let served = catch_unwind(AssertUnwindSafe(serve));
         let served = served.unwrap_or_else(|_| {
             Err(Error::new(Kind::Other, "the runtime panicked while it served this request"))
         });
@@ -104,7 +108,8 @@ impl Serving<'_> {
             Ok(running) => {
                 let mut fds = vec![running.pidfd.as_fd()];
                 fds.extend(running.terminal.as_ref().map(AsFd::as_fd));
-                self.reply(&Ok(running.pid.as_raw()), &fds);
+                let served = Served { pid: running.pid.as_raw(), warnings: warnings.take() };
+                self.reply(&Ok(served), &fds);
                 if !self.is_kept() {
                     self.take_back(&request, &running);
                 }
@@ -142,6 +147,7 @@ impl Serving<'_> {
         request: &Request,
         fds: Vec<OwnedFd>,
         network: Option<SpareNetwork>,
+        warn: &dyn Fn(&str),
     ) -> Result<Running> {
         let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(fds)
             .map_err(|_| Error::new(Kind::Other, "a request comes with four descriptors"))?;
@@ -182,7 +188,10 @@ impl Serving<'_> {
                     start,
                     stdio,
                     keep_descriptors: 0,
+                    session_keyring: true,
+                    pivot: true,
                     facts: self.host.facts,
+                    warn,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network }),
                     announce: Some(&mut announce),
                 })
@@ -195,8 +204,11 @@ impl Serving<'_> {
                     process: &|spec| process.over(spec),
                     stdio,
                     keep_descriptors: 0,
+                    cgroups: &[],
+                    ignore_paused: false,
                     facts: self.host.facts,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network: None }),
+                    warn,
                     announce: Some(&mut announce),
                 })
             }

@@ -10,7 +10,9 @@ mod copy_up;
 mod devices;
 mod filesystem;
 mod home;
+mod keyring;
 mod mounts;
+mod move_root;
 mod process;
 mod propagation;
 mod terminal;
@@ -163,6 +165,9 @@ impl<'plan> Child<'plan> {
             }
             Step::JoinContainer { namespaces } => self.join_container(*namespaces),
             Step::NewSession => new_session(),
+            Step::SessionKeyring { name, permissions, label } => {
+                keyring::join(name, *permissions, label.as_deref())
+            }
             Step::OomScoreAdj(value) => process::write_oom_score_adj(*value),
             Step::Hostname(name) => {
                 nix::unistd::sethostname(std::ffi::OsStr::new(&*name.to_string_lossy()))
@@ -201,6 +206,7 @@ impl<'plan> Child<'plan> {
             | Step::Mask(_)
             | Step::ReadOnly(_)
             | Step::Pivot
+            | Step::MoveRoot
             | Step::Chroot
             | Step::RootAttributes { .. } => self.mount_step(step),
             _ => self.process_step(step),

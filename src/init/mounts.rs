@@ -62,6 +62,7 @@ impl Child<'_> {
             Step::Mask(path) => self.mask(path),
             Step::ReadOnly(path) => self.read_only(path),
             Step::Pivot => self.pivot(),
+            Step::MoveRoot => self.move_root(),
             Step::Chroot => self.chroot(),
             Step::RootAttributes { attributes, recursive } => {
                 mount::set_attributes(open_path(c"/")?, attributes, *recursive)

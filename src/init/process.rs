@@ -60,6 +60,7 @@ impl<'plan> Child<'plan> {
             }
             Step::ResetSignals => privilege::reset_signals().map_err(Failure::of("sigprocmask")),
             Step::LoadFilter(filter) => self.load_filter(filter),
+            Step::NoProgram => Err(Failure::new("execve", Errno::ENOENT)),
             Step::Exec { argv, envp } => {
                 let program = self.program.unwrap_or(c"");
                 let with_home = self.home.take().map(|home| {
@@ -130,6 +131,11 @@ pub(super) fn enter_time_namespace(offsets: &CStr) -> Done {
     let namespace = open(c"/proc/self/ns/time_for_children", flags, Mode::empty())
         .map_err(Failure::of("open"))?;
     pidfd::setns(namespace, NEWTIME).map_err(Failure::of("setns"))
+}
+
+/// What SELinux calls the keys that this process makes; empty for what it calls the process.
+pub(super) fn write_key_label(label: &[u8]) -> Done {
+    write_file(c"/proc/thread-self/attr/keycreate", label)
 }
 
 /// A file of the host's /proc, and of nothing that was mounted in its place.

@@ -17,6 +17,10 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "the nodes must be online and in cpuset.mems, and the mode one of this kernel's"
         }
         (_, Errno::ENOSYS) => "this needs linux 5.12 or newer, and no filter that hides the call",
+        (Step::SessionKeyring { .. }, Errno::EDQUOT) => {
+            "the user has no keys left: raise a limit in /proc/sys/kernel/keys, or give \
+             --no-new-keyring"
+        }
         (Step::AttachRootfs { .. }, Errno::ENOENT) => {
             "unpack an image's file system there, or point $.root.path at one"
         }
@@ -32,8 +36,11 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         }
         (Step::Mount(_), Errno::ENODEV) => "this kernel does not have that file system",
         (Step::Mount(_), Errno::EROFS) => "make the folder in the rootfs beforehand",
+        (Step::Mount(mount), Errno::ELOOP) if mount.direct => {
+            "it must be mounted on ordinary directory: take the symbolic link out of the rootfs"
+        }
         (Step::Mount(_) | Step::Bind(_) | Step::MakeDir(_), Errno::ELOOP) => {
-            "a magic link in the rootfs is not followed"
+            "symbolic links in the rootfs lead in a circle, or to a magic link, which is not followed"
         }
         (Step::Mount(mount), Errno::EPERM) if mount.fstype.as_c_str() == c"sysfs" => {
             "sysfs needs a network namespace of the container's own: else bind the host's /sys"

@@ -310,10 +310,10 @@ fn failed_step(
     let Some(planned) = plan.step(step) else {
         return Error::call(call, "in the container's init", errno);
     };
-    let error = if let Step::Hooks(_) = planned.step {
-        Error::new(Kind::Other, detail.unwrap_or_default())
-    } else {
-        Error::step(&planned.step.to_string(), call, path_of(&planned.step), errno, detail)
+    let error = match planned.step {
+        Step::Hooks(_) => Error::new(Kind::Other, detail.unwrap_or_default()),
+        Step::NoProgram => crate::plan::process_required(),
+        ref step => Error::step(&step.to_string(), call, path_of(step), errno, detail),
     };
     let error = hints::for_step(error, &planned.step, errno);
     match &planned.asked_by {

@@ -230,6 +230,9 @@ impl Display for Step {
             Step::JoinContainer { namespaces: flags } => {
                 write!(f, "join the container's namespaces ({})", namespaces(*flags))
             }
+            Step::SessionKeyring { name, .. } => {
+                write!(f, "join session keyring {}", Quoted(name))
+            }
             Step::NewSession => f.write_str("start a session"),
             Step::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
             Step::Hostname(name) => write!(f, "set hostname {}", Quoted(name)),
@@ -293,6 +296,9 @@ impl Display for Step {
             }
             Step::Stdio { .. } => f.write_str("take the caller's standard streams"),
             Step::Pivot => f.write_str("pivot into the rootfs"),
+            Step::MoveRoot => {
+                f.write_str("move the rootfs onto /, and leave the host's tree there")
+            }
             Step::Chroot => f.write_str("chroot into the rootfs"),
             Step::RootAttributes { attributes, recursive } => {
                 write!(f, "set / {}", Attributes(attributes, *recursive))
@@ -341,6 +347,7 @@ impl Step {
             }
             Step::AwaitStart(StartSignal::Parent) => f.write_str("await the word to go on"),
             Step::AwaitStart(StartSignal::Socket) => f.write_str("await start"),
+            Step::NoProgram => f.write_str("fail, for there is no program to run"),
             Step::Exec { argv, .. } => {
                 f.write_str("exec")?;
                 argv.as_slice().iter().try_for_each(|arg| write!(f, " {}", Quoted(arg)))

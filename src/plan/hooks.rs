@@ -6,7 +6,8 @@ use std::time::Duration;
 use oci_spec::runtime::{Hook, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::{c_path, c_string};
+use super::step::{HookPoint, Step};
+use super::{Compiler, c_path, c_string};
 use crate::error::Result;
 
 /// One program to run.
@@ -43,40 +44,61 @@ impl HookPrograms {
     /// Reads the config's hooks.
     pub(super) fn of(spec: &Spec) -> Result<Self> {
         let Some(hooks) = spec.hooks() else { return Ok(HookPrograms::default()) };
+        // In the container, with its program's variables where a hook has no word of its own.
+        let inherited = spec.process().as_ref().and_then(|process| process.env().as_ref());
         #[allow(deprecated, reason = "prestart is part of the specification, deprecated there too")]
-        let mut create_runtime = programs(hooks.prestart().as_deref(), "prestart")?;
-        create_runtime.extend(programs(hooks.create_runtime().as_deref(), "createRuntime")?);
+        let mut create_runtime = programs(hooks.prestart(), "prestart", None)?;
+        create_runtime.extend(programs(hooks.create_runtime(), "createRuntime", None)?);
         Ok(HookPrograms {
             create_runtime,
-            create_container: programs(hooks.create_container().as_deref(), "createContainer")?,
-            start_container: programs(hooks.start_container().as_deref(), "startContainer")?,
-            poststart: programs(hooks.poststart().as_deref(), "poststart")?,
-            poststop: programs(hooks.poststop().as_deref(), "poststop")?,
+            create_container: programs(hooks.create_container(), "createContainer", None)?,
+            start_container: programs(hooks.start_container(), "startContainer", inherited)?,
+            poststart: programs(hooks.poststart(), "poststart", None)?,
+            poststop: programs(hooks.poststop(), "poststop", None)?,
         })
     }
 }
 
-fn programs(hooks: Option<&[Hook]>, kind: &str) -> Result<Vec<HookProgram>> {
-    let hooks = hooks.unwrap_or_default();
+fn programs(
+    hooks: &Option<Vec<Hook>>,
+    kind: &str,
+    inherited: Option<&Vec<String>>,
+) -> Result<Vec<HookProgram>> {
     hooks
         .iter()
+        .flatten()
         .enumerate()
-        .map(|(index, hook)| program(hook, format!("$.hooks.{kind}[{index}]")))
+        .map(|(index, hook)| program(hook, format!("$.hooks.{kind}[{index}]"), inherited))
         .collect()
 }
 
-fn program(hook: &Hook, asked_by: String) -> Result<HookProgram> {
-    let list = |strings: &Option<Vec<String>>, name: &str| -> Result<Vec<CString>> {
-        let strings = strings.iter().flatten();
+fn program(hook: &Hook, asked_by: String, inherited: Option<&Vec<String>>) -> Result<HookProgram> {
+    let list = |strings: Option<&Vec<String>>, name: &str| -> Result<Vec<CString>> {
+        let strings = strings.into_iter().flatten();
         strings.map(|string| c_string(string, || format!("{asked_by}.{name}"))).collect()
     };
     let path = c_path(hook.path(), || format!("{asked_by}.path"))?;
-    let mut args = list(hook.args(), "args")?;
+    let mut args = list(hook.args().as_ref(), "args")?;
     if args.is_empty() {
         args.push(path.clone());
     }
-    let env = list(hook.env(), "env")?;
+    let env = list(hook.env().as_ref().or(inherited), "env")?;
     let timeout =
         hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     Ok(HookProgram { path, args, env, timeout, asked_by })
+}
+
+impl Compiler<'_> {
+    pub(super) fn hooks_before_pivot(&mut self) {
+        if !self.hooks.create_runtime.is_empty() || !self.hooks.create_container.is_empty() {
+            // They may look for the container in its cgroup.
+            self.await_cgroup();
+        }
+        if !self.hooks.create_runtime.is_empty() {
+            self.push(Step::Hooks(HookPoint::CreateRuntime), "$.hooks.createRuntime");
+        }
+        if !self.hooks.create_container.is_empty() {
+            self.push(Step::Hooks(HookPoint::CreateContainer), "$.hooks.createContainer");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod facts;
 mod hooks;
 mod id_mapped;
 mod id_maps;
+mod keyring;
 mod labels;
 mod mounts;
 mod namespaces;
@@ -39,8 +40,9 @@ pub use id_maps::{IdMap, IdMaps};
 pub use labels::SecurityModules;
 pub use namespaces::Born;
 pub use net_devices::NetDevice;
+pub use process::required as process_required;
 pub(crate) use scheduling::shown_list;
-use step::{HookPoint, Namespace, Planned, StartSignal, Step};
+use step::{Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Error, Result};
@@ -59,6 +61,10 @@ pub struct Situation {
     pub keep_descriptors: i32,
     /// Whether setgroups(2) is allowed in the running container that is entered.
     pub setgroups: Option<bool>,
+    /// Whether the container has a session keyring of its own.
+    pub session_keyring: bool,
+    /// Whether the host's tree goes, or stays below the rootfs.
+    pub pivot: bool,
 }
 
 /// An ordered list of steps, and what the parent does beside it.
@@ -161,6 +167,7 @@ impl Plan {
             compiler.push(Step::BecomeRoot, "$.linux.namespaces");
         }
         compiler.push(Step::NewSession, "");
+        compiler.session_keyring(process, false)?;
         compiler.streams(process, false)?;
         if chroot {
             compiler.push(Step::Chroot, "$.root.path");
@@ -238,9 +245,11 @@ impl<'a> Compiler<'a> {
     fn container(&mut self, spec: &Spec) -> Result<Born> {
         self.sort_namespaces(spec);
         self.sort_propagation(spec)?;
-        let Some(process) = spec.process() else {
-            let message = "a process is required to create a container";
-            return Err(Error::spec("$.process", None, "config.md#process", message));
+        let none = process::absent();
+        let process = match (spec.process(), self.situation.start) {
+            (Some(process), _) => process,
+            (None, StartSignal::Socket) => &none,
+            (None, StartSignal::Parent) => return Err(process::required()),
         };
         let rootfs = self.rootfs(spec)?;
         // Lowering it takes a privilege that a user namespace does not give.
@@ -258,6 +267,7 @@ impl<'a> Compiler<'a> {
             self.push(Step::BecomeRoot, "$.linux.namespaces");
         }
         self.push(Step::NewSession, "");
+        self.session_keyring(process, true)?;
         self.host_names(spec)?;
         if self.has(Namespace::Mount) {
             self.mounts(spec)?;
@@ -281,7 +291,7 @@ impl<'a> Compiler<'a> {
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;
         self.exec_labels(process)?;
-        self.enter_rootfs(spec);
+        self.enter_rootfs(spec)?;
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
         self.all_processors();
@@ -339,30 +349,18 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn hooks_before_pivot(&mut self) {
-        if !self.hooks.create_runtime.is_empty() || !self.hooks.create_container.is_empty() {
-            // They may look for the container in its cgroup.
-            self.await_cgroup();
-        }
-        if !self.hooks.create_runtime.is_empty() {
-            self.push(Step::Hooks(HookPoint::CreateRuntime), "$.hooks.createRuntime");
-        }
-        if !self.hooks.create_container.is_empty() {
-            self.push(Step::Hooks(HookPoint::CreateContainer), "$.hooks.createContainer");
-        }
-    }
-
     /// Without a mount namespace every mount would be the host's.
     fn refuse_mounts(&self, spec: &Spec) -> Result<()> {
         let linux = spec.linux().as_ref();
         let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
         let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        let any = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
         let needs = [
             ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
             ("$.linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
             ("$.root.readonly", read_only == Some(true)),
-            ("$.linux.maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()).is_some()),
-            ("$.linux.readonlyPaths", linux.and_then(|l| l.readonly_paths().as_ref()).is_some()),
+            ("$.linux.maskedPaths", any(linux.and_then(|linux| linux.masked_paths().as_ref()))),
+            ("$.linux.readonlyPaths", any(linux.and_then(|linux| linux.readonly_paths().as_ref()))),
         ];
         match needs.into_iter().find(|(_, given)| *given) {
             Some((at, _)) => {

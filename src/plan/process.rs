@@ -17,6 +17,21 @@ use crate::sys::pty::Size;
 /// What the kernel falls back to when PATH is unset, as execvp(3) does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// For a config without one: create succeeds all the same (config.md#process), and what waits
+/// for a start that must fail has no more rights than it needs for that.
+pub(super) fn absent() -> Process {
+    let mut process = Process::default();
+    process.set_args(None).set_env(None).set_rlimits(None).set_capabilities(None);
+    process
+}
+
+/// What `start` says of a container without a process.
+pub fn required() -> Error {
+    let message = "a container is started to run a process, and there is none";
+    Error::spec("$.process", None, "config.md#process", message)
+        .hint("delete it, add a process to its config, and create it anew")
+}
+
 impl Compiler<'_> {
     /// Its standard streams: a terminal, or what the caller passed.
     pub(super) fn streams(&mut self, process: &Process, console: bool) -> Result<()> {
@@ -61,7 +76,7 @@ impl Compiler<'_> {
             self.load(filter.take());
         }
         self.identity(process, &bits)?;
-        if lacks_home(process) {
+        if process.args().is_some() && lacks_home(process) {
             self.push(Step::Home { uid: process.user().uid() }, "$.process.env");
         }
         if no_new_privileges {
@@ -151,10 +166,20 @@ impl Compiler<'_> {
         Bits { ambient, sets, ..bits }
     }
 
+    fn await_start(&mut self) {
+        self.push(Step::AwaitStart(self.situation.start), "");
+    }
+
     /// From finding the program to executing it, under the filter that is not loaded yet.
     fn program(&mut self, process: &Process, mut filter: Option<Filter>) -> Result<()> {
+        let close = Step::CloseDescriptors { keep: self.situation.keep_descriptors };
+        let Some(args) = process.args() else {
+            self.push(close, "");
+            self.await_start();
+            self.push(Step::NoProgram, "$.process");
+            return Ok(());
+        };
         let no_strings = Vec::new();
-        let args = process.args().as_ref().unwrap_or(&no_strings);
         let env = process.env().as_ref().unwrap_or(&no_strings);
         let Some(name) = args.first().filter(|name| !name.is_empty()) else {
             let message = "args must name a program";
@@ -167,13 +192,13 @@ impl Compiler<'_> {
             },
             "$.process.args[0]",
         );
-        self.push(Step::CloseDescriptors { keep: self.situation.keep_descriptors }, "");
+        self.push(close, "");
         if filter.as_ref().is_some_and(Filter::notifies) {
             // While the parent is there, which hands the listener on; and if it cannot, the program
             // has not run.
             self.load(filter.take());
         }
-        self.push(Step::AwaitStart(self.situation.start), "");
+        self.await_start();
         if !self.hooks.start_container.is_empty() {
             self.push(Step::Hooks(HookPoint::StartContainer), "$.hooks.startContainer");
         }

@@ -109,12 +109,19 @@ impl Compiler<'_> {
     }
 
     /// Into the rootfs, and its own attributes.
-    pub(super) fn enter_rootfs(&mut self, spec: &Spec) {
-        if self.has(Namespace::Mount) {
-            self.push(Step::Pivot, "$.root.path");
-        } else {
-            self.push(Step::Chroot, "$.root.path");
-            return;
+    pub(super) fn enter_rootfs(&mut self, spec: &Spec) -> Result<()> {
+        match (self.has(Namespace::Mount), self.situation.pivot) {
+            (true, true) => self.push(Step::Pivot, "$.root.path"),
+            (true, false) if self.keeps_peers() => {
+                let section = "config-linux.md#rootfs-mount-propagation";
+                let message = "without pivot_root the rootfs would be moved onto the host's / too";
+                return Err(Error::spec(AT, Some("\"shared\"".to_owned()), section, message));
+            }
+            (true, false) => self.push(Step::MoveRoot, "$.root.path"),
+            (false, _) => {
+                self.push(Step::Chroot, "$.root.path");
+                return Ok(());
+            }
         }
         let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
         if read_only == Some(true) {
@@ -130,5 +137,6 @@ impl Compiler<'_> {
             let recursive = recursive && !receives;
             self.push(Step::RootAttributes { attributes, recursive }, AT);
         }
+        Ok(())
     }
 }

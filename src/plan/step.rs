@@ -130,6 +130,9 @@ pub enum Step {
     JoinContainer { namespaces: i32 },
     /// Lead a session of one's own.
     NewSession,
+    /// Leave the caller's session keyring for the container's (session-keyring(7)); what more is
+    /// permitted to others, where it is new.
+    SessionKeyring { name: CString, permissions: Option<u32>, label: Option<CString> },
     /// Written before the root changes: the file is the host's /proc.
     OomScoreAdj(i32),
     /// sethostname(2).
@@ -201,6 +204,9 @@ pub enum Step {
     Stdio { owner: Option<u32> },
     /// Make the rootfs `/` and let go of the host's tree.
     Pivot,
+    /// Make the rootfs `/` and leave the host's tree below: for a root that cannot be pivoted away
+    /// from.
+    MoveRoot,
     /// Make the rootfs `/` without a mount namespace.
     Chroot,
     /// Attributes or propagation of the new `/`, or of all mounts below as well.
@@ -244,6 +250,8 @@ pub enum Step {
     CloseDescriptors { keep: i32 },
     /// Say that the container is created and wait.
     AwaitStart(StartSignal),
+    /// Fail: the container was created with nothing to run in it.
+    NoProgram,
     /// execve(2) of what was found.
     Exec { argv: Strings, envp: Strings },
 }

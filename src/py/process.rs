@@ -22,6 +22,7 @@ pub(super) struct Process {
     status: Mutex<Option<OwnedFd>>,
     ended: OnceLock<Option<WaitStatus>>,
     terminal: Option<OwnedFd>,
+    warnings: Vec<String>,
 }
 
 impl Process {
@@ -32,13 +33,14 @@ impl Process {
             status: Mutex::new(Some(started.status)),
             ended: OnceLock::new(),
             terminal: started.terminal,
+            warnings: started.warnings,
         }
     }
 
     /// One that is found running: its end can be awaited, its status asked of the kernel.
     pub(super) fn found(pid: i32, pidfd: OwnedFd) -> Self {
-        let (status, ended, terminal) = (Mutex::new(None), OnceLock::new(), None);
-        Process { pid, pidfd, status, ended, terminal }
+        let (status, ended) = (Mutex::new(None), OnceLock::new());
+        Process { pid, pidfd, status, ended, terminal: None, warnings: Vec::new() }
     }
 
     /// False if it still runs at the deadline.
@@ -97,6 +99,12 @@ impl Process {
     #[getter]
     fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// What the specification wants said of its config and not refused.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     fn fileno(&self) -> RawFd {

@@ -32,6 +32,8 @@ pub(super) fn explain_spec(json: &str, bundle: PathBuf) -> PyResult<String> {
         start: StartSignal::Parent,
         keep_descriptors: 0,
         setgroups: None,
+        session_keyring: true,
+        pivot: true,
     };
     let facts = Facts::probe().map_err(to_py)?;
     let plan = Plan::compile(&spec, &facts, &situation).map_err(to_py)?;

@@ -78,6 +78,9 @@ pub struct State {
     /// Where it is in resctrl, and what of that is removed with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Resctrl>,
+    /// Whether its processes share a session keyring of their own.
+    #[serde(default)]
+    pub session_keyring: bool,
     /// For poststart and poststop.
     pub hooks: HookPrograms,
     /// The config that it was created from; exec starts from its process.

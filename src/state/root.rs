@@ -109,10 +109,11 @@ impl Root {
     pub fn find(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
         Folder::open(self.0.join(id), id).map_err(|error| match error.errno() {
-            Some(Errno::ENOENT) => {
-                Error::new(Kind::NotFound, format!("no container {id:?} in {:?}", self.0))
-                    .hint("see which there are with list, or name another folder with root")
-            }
+            Some(Errno::ENOENT) => Error::new(
+                Kind::NotFound,
+                format!("container {id:?} does not exist in {:?}", self.0),
+            )
+            .hint("see which there are with list, or name another folder with root"),
             _ => self.explained(error),
         })
     }

@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod fds;
+pub mod keyring;
 pub mod memfd;
 pub mod mount;
 pub mod net;

@@ -8,8 +8,8 @@ use super::{MOST_PROCESSORS, Warnings, absolute, fault, list, missing, no_nul, n
 use crate::Result;
 
 pub(super) fn validate(spec: &Spec, warnings: &mut Warnings) -> Result<()> {
-    let Some(process) = spec.process() else { return Err(missing("$.process")) };
-    check(process, warnings)
+    // It is wanted not before start (config.md#process).
+    spec.process().as_ref().map_or(Ok(()), |process| check(process, warnings))
 }
 
 /// The rules for any process, the container's own or one that joins it.
