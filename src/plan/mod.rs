@@ -30,6 +30,7 @@ pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
 pub use labels::SecurityModules;
 pub use namespaces::{Born, IdMaps};
+pub(crate) use options::option_names;
 pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 
