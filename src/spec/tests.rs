@@ -201,6 +201,18 @@ fn unknown_capabilities_are_left_out_with_a_warning() {
         "$.process.capabilities.bounding[1]",
         "must be a string",
     );
+    // A set that the specification does not know is a property like any other that it does not.
+    checked(&[
+        ("/process/capabilities/", json!([3])),
+        ("/process/capabilities/bounding", json!(["CAP_X"])),
+    ])
+    .expect("ignored");
+}
+
+#[test]
+fn errors_do_not_steer_the_terminal() {
+    let error = refused(&[("/linux/namespaces/0/type", json!("\u{9b}2J\u{7f}\n"))]);
+    assert!(error.to_string().contains(r#""\u009b2J\u007f\n""#), "{error}");
 }
 
 #[test]
