@@ -412,6 +412,10 @@ fn checks_resources() {
         refuses(&[(&format!("/linux/resources/{part}"), value)], &path, message);
     }
     accepts(&[("/linux/resources/memory", json!({"limit": -1, "swap": 0, "reservation": 5}))]);
+    // Nothing can turn it off, and to ask for what is so anyway is no reason to say anything.
+    let at = "/linux/resources/memory";
+    warns(&[(at, json!({"useHierarchy": false}))], "$.linux.resources.memory.useHierarchy", "5.11");
+    accepts(&[(at, json!({"useHierarchy": true}))]);
 }
 
 #[test]
