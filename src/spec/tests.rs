@@ -232,6 +232,16 @@ fn takes_what_only_the_types_refuse() {
 }
 
 #[test]
+fn takes_what_has_no_meaning_here() {
+    accepts(&[
+        ("/process/commandLine", json!("program")),
+        ("/process/user/username", json!("administrator")),
+        ("/linux/resources/memory", json!({"checkBeforeUpdate": true})),
+        ("/linux/intelRdt", json!({"enableCMT": true, "enableMBM": false})),
+    ]);
+}
+
+#[test]
 fn checks_the_version() {
     for version in ["1.0.0", "1.0.0-rc1", "1.0.2-dev", "1.3.0", "1.1.0+build"] {
         accepts(&[("/ociVersion", json!(version))]);
