@@ -109,6 +109,10 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
+        Command::Features => {
+            print(&json(&crate::features::features()));
+            Ok(0)
+        }
         Command::Explain { bundle } => explain(&bundle).map(done),
     }
 }

@@ -39,6 +39,7 @@ pub use id_maps::{IdMap, IdMaps};
 pub use labels::SecurityModules;
 pub use namespaces::Born;
 pub use net_devices::NetDevice;
+pub(crate) use options::option_names;
 pub(crate) use scheduling::shown_list;
 use step::{HookPoint, Namespace, Planned, StartSignal, Step};
 

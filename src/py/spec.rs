@@ -37,3 +37,9 @@ pub(super) fn explain_spec(json: &str, bundle: PathBuf) -> PyResult<String> {
     let plan = Plan::compile(&spec, &facts, &situation).map_err(to_py)?;
     Ok(plan.to_string())
 }
+
+/// The features structure as JSON.
+#[pyfunction]
+pub(super) fn features() -> String {
+    crate::features::features().to_string()
+}
