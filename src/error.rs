@@ -201,13 +201,23 @@ impl Error {
     }
 }
 
-/// A value in an error is there to be recognised, not to fill the screen.
+/// A value in an error is there to be recognised, not to fill the screen, nor to steer the terminal:
+/// JSON leaves DEL and the control characters past it as they are.
 fn shortened(value: &str) -> String {
     const SHOWN: usize = 120;
-    match value.char_indices().nth(SHOWN) {
-        Some((cut, _)) => format!("{}… ({} bytes)", &value[..cut], value.len()),
-        None => value.to_owned(),
+    let cut = value.char_indices().nth(SHOWN).map(|(cut, _)| cut);
+    let mut shown = String::new();
+    for character in value[..cut.unwrap_or(value.len())].chars() {
+        if character.is_control() {
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
     }
+    if cut.is_some() {
+        shown.push_str(&format!("… ({} bytes)", value.len()));
+    }
+    shown
 }
 
 /// `EPERM: Operation not permitted`.

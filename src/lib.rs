@@ -11,6 +11,7 @@
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub mod features;
 pub mod helper;
 pub mod hooks;
 #[cfg(feature = "python")]

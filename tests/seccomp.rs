@@ -42,15 +42,7 @@ fn compile_on(native: Arch, seccomp: &Value) -> Result<(Filter, Vec<String>), St
         modules: SecurityModules::default(),
         resctrl: None,
     };
-    let situation = Situation {
-        id: "box".into(),
-        setgroups: None,
-        session_keyring: true,
-        pivot: true,
-        bundle: "/bundle".into(),
-        start: StartSignal::Parent,
-        keep_descriptors: 0,
-    };
+    let situation = Situation::new("box", "/bundle", StartSignal::Parent);
     let plan = Plan::compile(&spec, &facts, &situation).map_err(|e| e.to_string())?;
     let warnings = plan.warnings;
     let filter = plan.steps.into_iter().find_map(|planned| match planned.step {

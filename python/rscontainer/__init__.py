@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from rscontainer._core import VERSION as __version__
 from rscontainer._core import start_launcher
+from rscontainer._features import Features, features
 from rscontainer._run import CompletedProcess, run
 from rscontainer._streams import DEVNULL, PIPE, STDOUT, Terminal
 from rscontainer.bundle import Bundle
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigWarning",
     "Container",
     "ContainerError",
+    "Features",
     "NotFoundError",
     "Process",
     "Spec",
@@ -50,6 +52,7 @@ __all__ = [
     "Terminal",
     "TimeoutExpired",
     "__version__",
+    "features",
     "run",
     "start_launcher",
 ]

@@ -114,6 +114,9 @@ def validate_spec(json: str) -> list[str]:
 def explain_spec(json: str, bundle: str) -> str:
     """The plan of a config in a bundle's folder, one step a line."""
 
+def features() -> str:
+    """The features structure as JSON (features.md)."""
+
 def bundle_prepare(building: str, place: str) -> None:
     """Begin a bundle that is to be at ``place`` in the new folder ``building``."""
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::hierarchies::tests::{hybrid, nested, unified};
+use super::super::v1;
 use super::*;
 use crate::error::Kind;
 
@@ -175,6 +176,45 @@ fn the_other_controllers() {
     assert_eq!(writes(&unified(), io), ["io.bfq.weight 10", "io.max 8:0 rbps=600"]);
     let rdma = json!({"rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 9}}});
     assert_eq!(writes(&unified(), rdma), ["rdma.max mlx5_1 hca_handle=3 hca_object=9"]);
+}
+
+#[test]
+fn block_devices_and_network() {
+    let listed = |writes: Vec<Write>| -> Vec<String> {
+        writes.iter().map(|write| format!("{} {}", write.file, write.value)).collect()
+    };
+    let rate = |rate| json!([{"major": 8, "minor": 0, "rate": rate}]);
+    let io = json!({
+        "leafWeight": 20,
+        "weightDevice": [{"major": 8, "minor": 16, "weight": 30, "leafWeight": 40}],
+        "throttleReadBpsDevice": rate(1),
+        "throttleWriteBpsDevice": rate(2),
+        "throttleReadIOPSDevice": rate(3),
+        "throttleWriteIOPSDevice": rate(4),
+    });
+    let asked = serde_json::from_value(io.clone()).unwrap();
+    assert_eq!(
+        listed(v1::block_io(&asked).unwrap()),
+        [
+            "blkio.leaf_weight 20",
+            "blkio.weight_device 8:16 30",
+            "blkio.leaf_weight_device 8:16 40",
+            "blkio.throttle.read_bps_device 8:0 1",
+            "blkio.throttle.write_bps_device 8:0 2",
+            "blkio.throttle.read_iops_device 8:0 3",
+            "blkio.throttle.write_iops_device 8:0 4",
+        ]
+    );
+    let error = planned(&unified(), None, json!({"blockIO": {"leafWeight": 20}})).unwrap_err();
+    assert_eq!(error.property().unwrap().path, "$.linux.resources.blockIO.leafWeight");
+    let devices = json!({"blockIO": {"weightDevice": io["weightDevice"]}});
+    let error = planned(&unified(), None, devices).unwrap_err();
+    let path = "$.linux.resources.blockIO.weightDevice[0].leafWeight";
+    assert_eq!(error.property().unwrap().path, path);
+    let network = json!({"classID": 5, "priorities": [{"name": "eth0", "priority": 3}]});
+    let network = serde_json::from_value(network).unwrap();
+    assert_eq!(listed(v1::net_cls(&network).unwrap()), ["net_cls.classid 5"]);
+    assert_eq!(listed(v1::net_prio(&network).unwrap()), ["net_prio.ifpriomap eth0 3"]);
 }
 
 #[test]

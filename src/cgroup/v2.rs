@@ -116,9 +116,10 @@ pub(super) fn block_io(io: &LinuxBlockIo) -> Result<Vec<Write>> {
         let write = Write::new("io.bfq.weight", weight, at("weight"));
         writes.push(write.or_else("io.weight", io_weight(weight)));
     }
-    for device in io.weight_device().iter().flatten() {
+    for (index, device) in io.weight_device().iter().flatten().enumerate() {
         if let Some(weight) = set(device.leaf_weight()) {
-            return Err(none_in_v2(at("weightDevice.leafWeight"), weight.to_string()));
+            let path = at(&format!("weightDevice[{index}].leafWeight"));
+            return Err(none_in_v2(path, weight.to_string()));
         }
         let Some(weight) = set(device.weight()) else { continue };
         let number = format!("{}:{}", device.major(), device.minor());

@@ -115,6 +115,8 @@ pub(super) enum Command {
         #[arg(long)]
         rootless: bool,
     },
+    /// Print what this version understands, as JSON
+    Features,
     /// Print what running a bundle would do, one step a line
     Explain {
         /// The bundle's folder

@@ -89,6 +89,10 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
+        Command::Features => {
+            print(&json(&crate::features::features()));
+            Ok(0)
+        }
         Command::Explain { bundle } => explain(&bundle).map(done),
     }
 }
@@ -146,15 +150,7 @@ fn explain(bundle: &std::path::Path) -> Result<()> {
     let bundle = process::absolute(bundle)?;
     let config = Config::read(&bundle)?;
     config.warnings.iter().for_each(|warning| print(&format!("warning: {warning}")));
-    let situation = Situation {
-        id: "ID".to_owned(),
-        bundle,
-        start: StartSignal::Parent,
-        keep_descriptors: 0,
-        setgroups: None,
-        session_keyring: true,
-        pivot: true,
-    };
+    let situation = Situation::new("ID", bundle, StartSignal::Parent);
     let plan = Plan::compile(&config.spec, &Facts::probe()?, &situation)?;
     print(plan.to_string().trim_end());
     Ok(())

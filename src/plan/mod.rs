@@ -22,6 +22,7 @@ mod process;
 mod rootfs;
 mod scheduling;
 pub mod seccomp;
+mod situation;
 pub mod step;
 
 use std::ffi::CString;
@@ -40,32 +41,15 @@ pub use id_maps::{IdMap, IdMaps};
 pub use labels::SecurityModules;
 pub use namespaces::Born;
 pub use net_devices::NetDevice;
+pub(crate) use options::option_names;
 pub use process::required as process_required;
 pub(crate) use scheduling::shown_list;
+pub use situation::Situation;
 use step::{Namespace, Planned, StartSignal, Step};
 
 use crate::cgroup::{self, CgroupPlan};
 use crate::error::{Error, Result};
 use crate::resctrl::{self, ResctrlPlan};
-
-/// What a plan depends on besides the config and the host.
-#[derive(Debug, Clone)]
-pub struct Situation {
-    /// The container's id.
-    pub id: String,
-    /// The bundle's folder, absolute.
-    pub bundle: PathBuf,
-    /// How the program is told to start.
-    pub start: StartSignal,
-    /// Descriptors from 3 on that the program inherits.
-    pub keep_descriptors: i32,
-    /// Whether setgroups(2) is allowed in the running container that is entered.
-    pub setgroups: Option<bool>,
-    /// Whether the container has a session keyring of its own.
-    pub session_keyring: bool,
-    /// Whether the host's tree goes, or stays below the rootfs.
-    pub pivot: bool,
-}
 
 /// An ordered list of steps, and what the parent does beside it.
 ///

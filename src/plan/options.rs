@@ -60,64 +60,115 @@ impl Options {
             attributes.propagation = propagation;
             return Ok(());
         }
-        match option {
-            "defaults" | "" => {}
-            "bind" => self.bind = Some(self.bind.unwrap_or(false)),
-            "rbind" => self.bind = Some(true),
-            "remount" => self.remount = true,
-            "tmpcopyup" => self.copy_up = true,
-            // What the kernel has to say of a mount goes to its maker, not to the log; and access
-            // control lists are no option of the superblock's any more.
-            "silent" | "loud" | "acl" | "noacl" => {}
-            "idmap" => self.id_mapped = Some(false),
-            "ridmap" => self.id_mapped = Some(true),
-            _ if option.starts_with("x-") || superblock_word(option).is_some() => {}
-            _ => self.data.push(parameter(option)?),
+        let word = WORDS.iter().find(|(name, _)| *name == option).map(|(_, word)| *word);
+        match word {
+            Some(Word::Nothing) => {}
+            Some(Word::Bind { all }) => self.bind = Some(all || self.bind.unwrap_or(false)),
+            Some(Word::IdMapped { all }) => self.id_mapped = Some(all),
+            Some(Word::Remount) => self.remount = true,
+            Some(Word::CopyUp) => self.copy_up = true,
+            None if option.is_empty() || option.starts_with("x-") => {}
+            None if superblock_word(option).is_some() => {}
+            None => self.data.push(parameter(option)?),
         }
         Ok(())
     }
 }
 
-/// The attribute bits that an option sets and clears.
-fn attribute(option: &str) -> Option<(u64, u64)> {
-    Some(match option {
-        "ro" => (attr::RDONLY, 0),
-        "rw" => (0, attr::RDONLY),
-        "nosuid" => (attr::NOSUID, 0),
-        "suid" => (0, attr::NOSUID),
-        "nodev" => (attr::NODEV, 0),
-        "dev" => (0, attr::NODEV),
-        "noexec" => (attr::NOEXEC, 0),
-        "exec" => (0, attr::NOEXEC),
-        "nodiratime" => (attr::NODIRATIME, 0),
-        "diratime" => (0, attr::NODIRATIME),
-        "nosymfollow" => (attr::NOSYMFOLLOW, 0),
-        "symfollow" => (0, attr::NOSYMFOLLOW),
-        _ => return None,
-    })
+/// What an option says that is neither the mount's attribute nor the superblock's.
+#[derive(Clone, Copy)]
+enum Word {
+    Bind { all: bool },
+    IdMapped { all: bool },
+    Remount,
+    CopyUp,
+    Nothing,
 }
 
-/// Of the access time modes, the one that an option asks for, or the one that it takes back.
-fn access_time(option: &str) -> Option<(u64, bool)> {
-    Some(match option {
-        "noatime" => (attr::NOATIME, true),
-        "strictatime" => (attr::STRICTATIME, true),
-        "relatime" => (attr::RELATIME, true),
-        "atime" => (attr::NOATIME, false),
-        "nostrictatime" => (attr::STRICTATIME, false),
-        "norelatime" => (attr::RELATIME, false),
-        _ => return None,
-    })
+const WORDS: [(&str, Word); 11] = [
+    ("defaults", Word::Nothing),
+    ("bind", Word::Bind { all: false }),
+    ("rbind", Word::Bind { all: true }),
+    ("idmap", Word::IdMapped { all: false }),
+    ("ridmap", Word::IdMapped { all: true }),
+    ("remount", Word::Remount),
+    ("tmpcopyup", Word::CopyUp),
+    // What the kernel has to say of a mount goes to its maker, not to the log; and access control
+    // lists are no option of the superblock's any more.
+    ("silent", Word::Nothing),
+    ("loud", Word::Nothing),
+    ("acl", Word::Nothing),
+    ("noacl", Word::Nothing),
+];
+
+/// The attribute bits that an option sets and clears; with an `r` before it, below the mount too.
+const ATTRIBUTES: [(&str, u64, u64); 12] = [
+    ("ro", attr::RDONLY, 0),
+    ("rw", 0, attr::RDONLY),
+    ("nosuid", attr::NOSUID, 0),
+    ("suid", 0, attr::NOSUID),
+    ("nodev", attr::NODEV, 0),
+    ("dev", 0, attr::NODEV),
+    ("noexec", attr::NOEXEC, 0),
+    ("exec", 0, attr::NOEXEC),
+    ("nodiratime", attr::NODIRATIME, 0),
+    ("diratime", 0, attr::NODIRATIME),
+    ("nosymfollow", attr::NOSYMFOLLOW, 0),
+    ("symfollow", 0, attr::NOSYMFOLLOW),
+];
+
+/// Of the access time modes, the one that an option asks for, or the one that it takes back; with
+/// an `r` before it, below the mount too.
+const ACCESS_TIMES: [(&str, u64, bool); 6] = [
+    ("noatime", attr::NOATIME, true),
+    ("strictatime", attr::STRICTATIME, true),
+    ("relatime", attr::RELATIME, true),
+    ("atime", attr::NOATIME, false),
+    ("nostrictatime", attr::STRICTATIME, false),
+    ("norelatime", attr::RELATIME, false),
+];
+
+/// What fsconfig(2) calls a flag of the superblock, and its opposite.
+///
+/// Those of an option that is the mount's too, as mount(2) would set them on both.
+const OPPOSITES: [(&str, &str); 6] = [
+    ("ro", "rw"),
+    ("sync", "async"),
+    ("lazytime", "nolazytime"),
+    ("mand", "nomand"),
+    ("iversion", "noiversion"),
+    ("dirsync", ""),
+];
+
+/// Every option that is understood here, and not handed to the file system as it stands.
+pub(crate) fn option_names() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(name, ..)| *name);
+    let times = ACCESS_TIMES.iter().map(|(name, ..)| *name);
+    let propagations = super::rootfs::PROPAGATIONS.iter().map(|(name, _)| *name);
+    let superblock = OPPOSITES.iter().flat_map(|(on, off)| [*on, *off]);
+    let mut names: Vec<String> = attributes
+        .chain(times)
+        .chain(propagations)
+        .flat_map(|name| [name.to_owned(), format!("r{name}")])
+        .chain(superblock.chain(WORDS.iter().map(|(name, _)| *name)).map(str::to_owned))
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort();
+    // What is both the mount's and the superblock's.
+    names.dedup();
+    names
 }
 
 /// Adds what an option says of a mount's attributes, if it says anything.
 fn merge(attributes: &mut MountAttr, option: &str) -> bool {
-    if let Some((set, clear)) = attribute(option) {
+    if let Some((_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
         attributes.set = attributes.set & !clear | set;
         attributes.clear = attributes.clear & !set | clear;
         return true;
     }
-    let Some((mode, asked)) = access_time(option) else { return false };
+    let Some(&(_, mode, asked)) = ACCESS_TIMES.iter().find(|(name, ..)| *name == option) else {
+        return false;
+    };
     let chosen = attributes.clear & attr::ATIME_MASK != 0;
     if !asked && chosen && attributes.set & attr::ATIME_MASK != mode {
         // What is taken back is not what was chosen.
@@ -130,18 +181,7 @@ fn merge(attributes: &mut MountAttr, option: &str) -> bool {
     true
 }
 
-/// What fsconfig(2) calls a flag of the superblock, and its opposite.
-///
-/// Those of an option that is the mount's too, as mount(2) would set them on both.
 fn superblock_word(option: &str) -> Option<(&'static str, &'static str)> {
-    const OPPOSITES: [(&str, &str); 6] = [
-        ("ro", "rw"),
-        ("sync", "async"),
-        ("lazytime", "nolazytime"),
-        ("mand", "nomand"),
-        ("iversion", "noiversion"),
-        ("dirsync", ""),
-    ];
     OPPOSITES.into_iter().find_map(|(on, off)| match option {
         _ if option == on => Some((on, off)),
         _ if option == off && !off.is_empty() => Some((off, on)),
@@ -159,4 +199,22 @@ fn parameter(option: &str) -> std::result::Result<(CString, Option<CString>), St
         Some((key, value)) => (c_string(key)?, Some(c_string(value)?)),
         None => (c_string(option)?, None),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_is_not_left_to_the_file_system() -> Result<()> {
+        let names = option_names();
+        assert!(names.windows(2).all(|two| two[0] < two[1]), "a name is there twice");
+        for name in names {
+            let parsed = Options::parse(std::slice::from_ref(&name), "$.mounts[0]")?;
+            assert!(parsed.data.is_empty(), "{name}");
+        }
+        let parsed = Options::parse(&["size=1m".to_owned()], "$.mounts[0]")?;
+        assert_eq!(parsed.data.len(), 1);
+        Ok(())
+    }
 }

@@ -11,17 +11,19 @@ use super::{Compiler, c_path};
 use crate::error::{Error, Result};
 use crate::sys::mount::{MountAttr, attr};
 
+/// With an `r` before it, of the mounts below too.
+pub(super) const PROPAGATIONS: [(&str, u64); 4] = [
+    ("shared", libc::MS_SHARED),
+    ("slave", libc::MS_SLAVE),
+    ("private", libc::MS_PRIVATE),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
 /// The flag and the reach of a propagation word (config.md#mounts, mount_namespaces(7)).
 pub(super) fn propagation(word: &str) -> Option<(u64, bool)> {
-    let recursive = word.starts_with('r');
-    let flag = match word.strip_prefix('r').unwrap_or(word) {
-        "shared" => libc::MS_SHARED,
-        "slave" => libc::MS_SLAVE,
-        "private" => libc::MS_PRIVATE,
-        "unbindable" => libc::MS_UNBINDABLE,
-        _ => return None,
-    };
-    Some((flag, recursive))
+    let name = word.strip_prefix('r').unwrap_or(word);
+    let (_, flag) = PROPAGATIONS.iter().find(|(known, _)| *known == name)?;
+    Some((*flag, word != name))
 }
 
 const AT: &str = "$.linux.rootfsPropagation";

@@ -26,16 +26,14 @@ pub(super) fn validate_spec(json: &str) -> PyResult<Vec<String>> {
 #[pyfunction]
 pub(super) fn explain_spec(json: &str, bundle: PathBuf) -> PyResult<String> {
     let (spec, _) = spec::check(json.as_bytes()).map_err(to_py)?;
-    let situation = Situation {
-        id: "ID".to_owned(),
-        bundle: std::path::absolute(bundle)?,
-        start: StartSignal::Parent,
-        keep_descriptors: 0,
-        setgroups: None,
-        session_keyring: true,
-        pivot: true,
-    };
+    let situation = Situation::new("ID", std::path::absolute(bundle)?, StartSignal::Parent);
     let facts = Facts::probe().map_err(to_py)?;
     let plan = Plan::compile(&spec, &facts, &situation).map_err(to_py)?;
     Ok(plan.to_string())
+}
+
+/// The features structure as JSON.
+#[pyfunction]
+pub(super) fn features() -> String {
+    crate::features::features().to_string()
 }

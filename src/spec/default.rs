@@ -34,7 +34,7 @@ pub fn default_spec(rootless: bool) -> Value {
 /// The default config for a host.
 pub fn default_spec_for(rootless: bool, host: Host) -> Value {
     json!({
-        "ociVersion": "1.3.0",
+        "ociVersion": super::NEWEST_VERSION,
         "process": process(),
         "root": {"path": "rootfs", "readonly": true},
         "hostname": "rscontainer",

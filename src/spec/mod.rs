@@ -7,6 +7,7 @@
 mod default;
 mod further;
 mod list;
+mod names;
 mod parse;
 mod repair;
 mod section;
@@ -23,9 +24,13 @@ use oci_spec::runtime::Spec;
 pub use default::{Host, default_spec, default_spec_for};
 pub use further::{check_process, inherit};
 pub use list::parse_list;
+pub(crate) use names::names;
 pub(crate) use parse::join;
 pub use parse::{MAX_SIZE, parse, parse_with_warnings};
-pub use validate::{MOST_NODES, MOST_PROCESSORS, sysctl_path, validate, validate_process};
+pub use validate::{
+    MOST_NODES, MOST_PROCESSORS, NEWEST_VERSION, OLDEST_VERSION, sysctl_path, validate,
+    validate_process,
+};
 
 use crate::Result;
 

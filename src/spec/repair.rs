@@ -1,12 +1,12 @@
 //! What the specification allows and the types of `oci-spec` refuse.
 
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Capability, LinuxCapabilities};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as NameError, StrDeserializer};
 use serde_json::{Map, Value};
 
-use super::{Warning, section, suggest};
+use super::{Warning, names, section, suggest};
 use crate::{Error, Result};
 
 /// Rewrites a config, equal in meaning, until the types take it.
@@ -50,8 +50,10 @@ fn drop_nulls(value: &mut Value) {
 fn repair_process(process: &mut Map<String, Value>, warnings: &mut Vec<Warning>) -> Result<()> {
     process.entry("user").or_insert_with(|| Value::Object(Map::new()));
     if let Some(sets) = object(process, "capabilities") {
-        for (set, names) in sets.iter_mut() {
-            drop_unknown_capabilities(set, names, warnings)?;
+        for set in names::<LinuxCapabilities>() {
+            if let Some(written) = sets.get_mut(*set) {
+                drop_unknown_capabilities(set, written, warnings)?;
+            }
         }
     }
     if let Some(Value::Array(flags)) =

@@ -201,6 +201,18 @@ fn unknown_capabilities_are_left_out_with_a_warning() {
         "$.process.capabilities.bounding[1]",
         "must be a string",
     );
+    // A set that the specification does not know is a property like any other that it does not.
+    checked(&[
+        ("/process/capabilities/", json!([3])),
+        ("/process/capabilities/bounding", json!(["CAP_X"])),
+    ])
+    .expect("ignored");
+}
+
+#[test]
+fn errors_do_not_steer_the_terminal() {
+    let error = refused(&[("/linux/namespaces/0/type", json!("\u{9b}2J\u{7f}\n"))]);
+    assert!(error.to_string().contains(r#""\u009b2J\u007f\n""#), "{error}");
 }
 
 #[test]
@@ -216,6 +228,16 @@ fn takes_what_only_the_types_refuse() {
         ("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": u64::MAX}])),
         ("/uidMappings", json!("unknown at this level")),
         ("/unknown", json!({"deep": [1, {"er": null}]})),
+    ]);
+}
+
+#[test]
+fn takes_what_has_no_meaning_here() {
+    accepts(&[
+        ("/process/commandLine", json!("program")),
+        ("/process/user/username", json!("administrator")),
+        ("/linux/resources/memory", json!({"checkBeforeUpdate": true})),
+        ("/linux/intelRdt", json!({"enableCMT": true, "enableMBM": false})),
     ]);
 }
 
@@ -420,6 +442,10 @@ fn checks_resources() {
         refuses(&[(&format!("/linux/resources/{part}"), value)], &path, message);
     }
     accepts(&[("/linux/resources/memory", json!({"limit": -1, "swap": 0, "reservation": 5}))]);
+    // Nothing can turn it off, and to ask for what is so anyway is no reason to say anything.
+    let at = "/linux/resources/memory";
+    warns(&[(at, json!({"useHierarchy": false}))], "$.linux.resources.memory.useHierarchy", "5.11");
+    accepts(&[(at, json!({"useHierarchy": true}))]);
 }
 
 #[test]

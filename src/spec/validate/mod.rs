@@ -20,6 +20,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde::Serialize;
 
 pub use sysctl::sysctl_path;
+pub use version::{NEWEST_VERSION, OLDEST_VERSION};
 
 use super::{Warning, parse, parse_list, section};
 use crate::{Error, Result};

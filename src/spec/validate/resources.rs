@@ -78,6 +78,10 @@ fn memory(memory: &LinuxMemory, warnings: &mut Warnings) -> Result<()> {
     if kernel.is_some_and(|limit| limit > 0) {
         warnings.add("$.linux.resources.memory.kernel", "has no effect since Linux 5.4");
     }
+    if memory.use_hierarchy() == Some(false) {
+        let message = "has no effect: Linux accounts along the hierarchy since 5.11";
+        warnings.add("$.linux.resources.memory.useHierarchy", message);
+    }
     Ok(())
 }
 

@@ -3,16 +3,22 @@
 use super::{Warnings, fault, missing};
 use crate::Result;
 
-const SUPPORTED: (u64, u64) = (1, 3);
+/// The first stable version, since when configs only got more properties.
+pub const OLDEST_VERSION: &str = "1.0.0";
+/// The version that is followed.
+pub const NEWEST_VERSION: &str = "1.3.0";
 
 pub(super) fn validate(version: &str, warnings: &mut Warnings) -> Result<()> {
     const PATH: &str = "$.ociVersion";
     if version.is_empty() {
         return Err(missing(PATH));
     }
-    let (major, minor) = SUPPORTED;
+    let (major, minor, _) = parse(NEWEST_VERSION).unwrap_or_default();
     match parse(version) {
-        None => Err(fault(PATH, version, "must be a version in SemVer format, such as 1.3.0")),
+        None => {
+            let message = format!("must be a version in SemVer format, such as {NEWEST_VERSION}");
+            Err(fault(PATH, version, message))
+        }
         Some((written, ..)) if written != major => {
             Err(fault(PATH, version, format!("must be a version {major} of the specification")))
         }

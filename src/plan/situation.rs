@@ -1,0 +1,39 @@
+//! What a plan depends on besides the config and the host.
+
+use std::path::PathBuf;
+
+use super::step::StartSignal;
+
+/// What a plan depends on besides the config and the host.
+#[derive(Debug, Clone)]
+pub struct Situation {
+    /// The container's id.
+    pub id: String,
+    /// The bundle's folder, absolute.
+    pub bundle: PathBuf,
+    /// How the program is told to start.
+    pub start: StartSignal,
+    /// Descriptors from 3 on that the program inherits.
+    pub keep_descriptors: i32,
+    /// Whether setgroups(2) is allowed in the running container that is entered.
+    pub setgroups: Option<bool>,
+    /// Whether the container has a session keyring of its own.
+    pub session_keyring: bool,
+    /// Whether the host's tree goes, or stays below the rootfs.
+    pub pivot: bool,
+}
+
+impl Situation {
+    /// A container of that name with nothing unusual asked of it.
+    pub fn new(id: impl Into<String>, bundle: impl Into<PathBuf>, start: StartSignal) -> Self {
+        Situation {
+            id: id.into(),
+            bundle: bundle.into(),
+            start,
+            keep_descriptors: 0,
+            setgroups: None,
+            session_keyring: true,
+            pivot: true,
+        }
+    }
+}
