@@ -129,6 +129,16 @@ def test_time_offsets_in_it(sh: Shell) -> None:
         assert float(sh("cat /proc/uptime", change).split()[0]) >= uptime + 8640000
 
 
+def test_oom_score_in_it(sh: Shell) -> None:
+    with user_namespace() as pid:
+
+        def change(spec: rsc.Spec) -> None:
+            joining(pid)(spec)
+            spec.process.oomScoreAdj = 700
+
+        assert sh("cat /proc/self/oom_score_adj", change) == "700\n"
+
+
 @pytest.mark.requires_root("to make namespaces outside of a container")
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts"])
 def test_beside_one_that_the_host_owns(sh: Shell, kind: str) -> None:
