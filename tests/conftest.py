@@ -52,9 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    marker = item.get_closest_marker("requires_root")
-    if marker and ORDINARY:
-        pytest.skip(f"needs root: {marker.args[0]}")
+    for marker in item.iter_markers("requires_root"):
+        # As root too: else a mark without its privilege shows in the other run alone.
+        (privilege,) = marker.args
+        if ORDINARY:
+            pytest.skip(f"needs root: {privilege}")
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import user_namespace
+from conftest import ORDINARY, user_namespace
 
 import rscontainer as rsc
 
@@ -137,6 +137,7 @@ def test_what_is_there_already_must_be_the_same(sh: Shell, bundle: BundleFactory
     assert null.read_text() == "a file"
 
 
+@pytest.mark.requires_root("to make devices")
 def test_the_mode_and_owner_of_what_is_there_already(sh: Shell, bundle: BundleFactory) -> None:
     device = {"path": "/node", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "gid": 9}
     pipe = {"path": "/pipe", "type": "p", "fileMode": 0o620}
@@ -149,6 +150,7 @@ def test_the_mode_and_owner_of_what_is_there_already(sh: Shell, bundle: BundleFa
     ]
 
 
+@pytest.mark.requires_root("to make devices")
 def test_what_is_there_already_may_not_be_a_link(sh: Shell, bundle: BundleFactory) -> None:
     made = bundle(asking({"path": "/node", "type": "c", "major": 1, "minor": 3}), own_rootfs=True)
     (made.rootfs / "node").symlink_to("/dev/null")
@@ -160,6 +162,7 @@ def test_what_is_there_already_may_not_be_a_link(sh: Shell, bundle: BundleFactor
         sh("true", bundle=made)
 
 
+@pytest.mark.requires_root("to make devices")
 def test_devices_below_links_stay_in_the_rootfs(
     sh: Shell, bundle: BundleFactory, tmp_path: Path
 ) -> None:
@@ -206,6 +209,27 @@ def test_devices_in_a_user_namespace(sh: Shell) -> None:
     with pytest.raises(rsc.SystemCallError, match="ENOENT") as caught:
         sh("true", change(missing))
     assert "the host's own node of the same path" in str(caught.value)
+
+
+def test_a_device_that_is_shown_below_a_link_stays_in_the_rootfs(
+    sh: Shell, bundle: BundleFactory, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    def change(spec: rsc.Spec) -> None:
+        asking({"path": "/dev/null", "type": "c", "major": 1, "minor": 3})(spec)
+        spec.mounts = [m for m in spec.mounts if not m.destination.startswith("/dev")]
+        user_namespace(spec)
+
+    made = bundle(change, own_rootfs=True)
+    if not ORDINARY:
+        # Root of the container, who has other ids, makes the places.
+        made.rootfs.chmod(0o777)
+    (made.rootfs / "dev").rmdir()
+    (made.rootfs / "dev").symlink_to(outside)
+    assert sh(f"stat -c %t:%T {outside}/null", bundle=made) == "1:3\n"
+    assert list(outside.iterdir()) == []
 
 
 def test_the_hosts_dev_is_left_as_it_is(sh: Shell, tmp_path: Any) -> None:

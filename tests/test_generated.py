@@ -300,7 +300,7 @@ NUMBERS_OF_CAPABILITIES = {
 }
 
 
-@pytest.mark.requires_root
+@pytest.mark.requires_root("to make devices and limit resources as configs ask")
 def test_generated_containers(bundle: BundleFactory, root: Path) -> None:
     @settings(SETTINGS, max_examples=25, deadline=datetime.timedelta(seconds=60))
     @given(containers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory
 
-pytestmark = [
-    pytest.mark.requires_root,
-    # Which of several counts is what is tested.
-    pytest.mark.filterwarnings("ignore:.*HOME is set again later"),
-]
+# Which of several counts is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:.*HOME is set again later")
 
 PATH = "PATH=/bin"
 # passwd(5) knows no comments, but the C libraries do.
@@ -45,7 +43,7 @@ def home(made: rsc.Bundle, root: Path, env: list[str], uid: int = 0, **more: Any
 
 @pytest.fixture
 def listed(bundle: BundleFactory) -> rsc.Bundle:
-    made = bundle(own_rootfs=True)
+    made = bundle(args=["sleep", "1000"], own_rootfs=True, several_ids=True)
     (made.rootfs / "etc").mkdir(exist_ok=True)
     (made.rootfs / "etc" / "passwd").write_text(PASSWD)
     return made
@@ -67,7 +65,7 @@ def test_home_of_the_config_stays(listed: rsc.Bundle, root: Path) -> None:
 
 
 def test_home_in_exec(listed: rsc.Bundle, root: Path, box: str) -> None:
-    with Container.create(box, listed, root=root) as container:
+    with Container.run(box, listed, root=root) as container:
         for user, env, found in [
             (7, {"PATH": "/bin"}, "/home/first"),
             (9, None, "/the last one"),
@@ -106,12 +104,17 @@ def test_whatever_is_there_is_not_waited_for(listed: rsc.Bundle, root: Path) -> 
     passwd.mkdir()
     assert home(listed, root, [PATH]) == ["HOME=/"]
     passwd.rmdir()
-    os.mknod(passwd, 0o666 | 0o020000, os.makedev(1, 5))
-    assert home(listed, root, [PATH]) == ["HOME=/"]
-    passwd.unlink()
     for content in (b"\0" * 100, b"root:x:0:0::/a\0b:/bin/sh\n", b"\xff:x:x:0\n", b":" * 99):
         passwd.write_bytes(content)
         assert home(listed, root, [PATH]) == ["HOME=/"]
+
+
+@pytest.mark.requires_root("to make devices")
+def test_a_device_is_not_read(listed: rsc.Bundle, root: Path) -> None:
+    passwd = listed.rootfs / "etc" / "passwd"
+    passwd.unlink()
+    os.mknod(passwd, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+    assert home(listed, root, [PATH]) == ["HOME=/"]
 
 
 def test_a_file_without_end_is_given_up(listed: rsc.Bundle, root: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import ORDINARY
 
 import rscontainer as rsc
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import BundleFactory, Change, Shell
-
-pytestmark = pytest.mark.requires_root
 
 HOST = 200_000
 OWN = [{"containerID": 0, "hostID": HOST, "size": 65536}]
@@ -57,6 +56,8 @@ def owner(path: Path) -> tuple[int, int]:
 @pytest.fixture(params=["tmpfs", "disk"])
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A folder with files of several owners, and one below it on a file system of its own."""
+    if ORDINARY:
+        pytest.skip("needs root: to mount on the host")
     top = tmp_path / "tree"
     top.mkdir()
     mounted = []
@@ -235,6 +236,7 @@ def test_mappings_alone_are_enough_and_older_runtimes_are_mentioned(sh: Shell, t
     assert any("older runtimes ignore it" in warning for warning in spec.validate())
 
 
+@pytest.mark.requires_root("to mount on the host")
 def test_nothing_mounted_reaches_the_host(sh: Shell, tmp_path: Path) -> None:
     place = tmp_path / "shared"
     place.mkdir()
@@ -253,6 +255,7 @@ def test_nothing_mounted_reaches_the_host(sh: Shell, tmp_path: Path) -> None:
 # -- what cannot be -----------------------------------------------------------------------------
 
 
+@pytest.mark.requires_root("to map the ids of the host's mounts")
 def test_a_file_system_that_cannot_do_it_is_named(sh: Shell) -> None:
     change = adding(bind("/proc/sys", "idmap", ids=OWN))
     with pytest.raises(rsc.SystemCallError, match=r'map ids.*mount_setattr "/proc/sys"') as caught:
@@ -276,6 +279,7 @@ def test_so_is_one_below(sh: Shell, tree: Path) -> None:
         subprocess.run(["umount", below], check=True)
 
 
+@pytest.mark.requires_root("to map the ids of the host's mounts")
 def test_a_missing_source_is_named(sh: Shell) -> None:
     with pytest.raises(rsc.SystemCallError, match=r'open_tree "/not/there".*ENOENT') as caught:
         sh("true", adding(bind("/not/there", "idmap", ids=OWN)))
@@ -285,7 +289,11 @@ def test_a_missing_source_is_named(sh: Shell) -> None:
 @pytest.mark.parametrize(
     ("mount", "words"),
     [
-        (bind("/tmp", "idmap"), "or a user namespace"),
+        pytest.param(
+            bind("/tmp", "idmap"),
+            "or a user namespace",
+            marks=pytest.mark.requires_root("to do without a user namespace"),
+        ),
         ({**bind("/tmp", "idmap"), "uidMappings": OWN}, "must come along with gidMappings"),
         (bind("/tmp", "idmap", "remount", ids=OWN), "cannot be mapped any more"),
         (

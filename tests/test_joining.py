@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from conftest import ORDINARY
+from conftest import user_namespace as mapped
 from test_namespaces import KINDS, available, having, holder
 
 import rscontainer as rsc
@@ -21,15 +23,23 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, CommandLine, Shell
 
-pytestmark = pytest.mark.requires_root
-
 NS_GET_USERNS = 0xB701
+# The ordinary user that a test is, or becomes, and how.
+USER = os.geteuid() if ORDINARY else 1000
+AS_USER = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+if ORDINARY:
+    AS_USER = []
 NEW = ["pid", "ipc", "uts", "network", "mount", "cgroup", "time"]
 
 
 @contextlib.contextmanager
 def user_namespace(*flags: str) -> Iterator[int]:
     """A process in a user namespace of its own that has ids; its number."""
+    if ORDINARY:
+        # Its one id; to give it more takes a privilege outside.
+        with holder("--user", "--map-root-user", *flags) as pid:
+            yield pid
+        return
     with holder("--user", *flags) as pid:
         for file in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{file}").write_text("0 100000 65536\n")
@@ -39,7 +49,13 @@ def user_namespace(*flags: str) -> Iterator[int]:
 def joining(pid: int, *more: dict[str, Any], new: tuple[str, ...] = ("pid",)) -> Change:
     """Joins the user namespace of ``pid``, with ``new`` ones and ``more`` beside it."""
     kinds = [{"type": kind} for kind in new]
-    return having({"type": "user", "path": f"/proc/{pid}/ns/user"}, *kinds, *more)
+
+    def change(spec: rsc.Spec) -> None:
+        having({"type": "user", "path": f"/proc/{pid}/ns/user"}, *kinds, *more)(spec)
+        # An ordinary user's has them: they are the joined one's to give.
+        spec.linux.uidMappings = spec.linux.gidMappings = []
+
+    return change
 
 
 def owner(pid: int, kind: str) -> str:
@@ -75,7 +91,7 @@ def test_the_program_is_the_first_process(sh: Shell) -> None:
         script = "echo $$; cat /proc/self/uid_map; id -u; ls -d /proc/[0-9]*"
         lines = sh(script, joining(pid)).splitlines()
         assert lines[0] == "1"
-        assert lines[1].split() == ["0", "100000", "65536"]
+        assert lines[1].split() == (["0", str(USER), "1"] if ORDINARY else ["0", "100000", "65536"])
         assert lines[2] == "0"
         assert lines[3:] == ["/proc/1"]
 
@@ -113,6 +129,17 @@ def test_time_offsets_in_it(sh: Shell) -> None:
         assert float(sh("cat /proc/uptime", change).split()[0]) >= uptime + 8640000
 
 
+def test_oom_score_in_it(sh: Shell) -> None:
+    with user_namespace() as pid:
+
+        def change(spec: rsc.Spec) -> None:
+            joining(pid)(spec)
+            spec.process.oomScoreAdj = 700
+
+        assert sh("cat /proc/self/oom_score_adj", change) == "700\n"
+
+
+@pytest.mark.requires_root("to make namespaces outside of a container")
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts"])
 def test_beside_one_that_the_host_owns(sh: Shell, kind: str) -> None:
     name, flag = KINDS[kind]
@@ -149,16 +176,19 @@ def test_all_of_a_container(
     bundle: BundleFactory, root: Path, unique_id: Callable[[], str]
 ) -> None:
     def own(spec: rsc.Spec) -> None:
-        having({"type": "user"})(spec)
-        ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-        spec.linux.uidMappings = spec.linux.gidMappings = ids
+        having(without=("user",))(spec)
+        mapped(spec)
 
     kinds = ["user", "pid", "network", "ipc", "uts"]
     first_bundle = bundle(own, args=["sleep", "600"])
     with rsc.Container.run(unique_id(), first_bundle, root=root, stdin=rsc.DEVNULL) as first:
         paths = {kind: f"/proc/{first.pid}/ns/{KINDS[kind][0]}" for kind in kinds}
-        change = having(*({"type": kind, "path": path} for kind, path in paths.items()))
-        second_bundle = bundle(change, args=["sleep", "601"])
+
+        def joined(spec: rsc.Spec) -> None:
+            having(*({"type": kind, "path": path} for kind, path in paths.items()))(spec)
+            spec.linux.uidMappings = spec.linux.gidMappings = []
+
+        second_bundle = bundle(joined, args=["sleep", "601"])
         with rsc.Container.run(unique_id(), second_bundle, root=root, stdin=rsc.DEVNULL) as second:
             for kind, path in paths.items():
                 beside = f"/proc/{second.pid}/ns/{KINDS[kind][0]}"
@@ -184,9 +214,8 @@ def test_an_ordinary_user_joins_its_own() -> None:
         place.chmod(0o755)
         made = rsc.Bundle.create(place / "bundle", rootfs="busybox")
         run = [_binary.binary(), "--root", str(place / "states"), "run"]
-        as_user = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"]
         flags = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--net", "--uts"]
-        held = [*as_user, "unshare", *flags, "sh", "-c", "echo ready; exec sleep 600"]
+        held = [*AS_USER, "unshare", *flags, "sh", "-c", "echo ready; exec sleep 600"]
         with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
@@ -210,9 +239,9 @@ def test_an_ordinary_user_joins_its_own() -> None:
                     spec.process.args = ["sh", "-c", f"id -u; echo $$; {links}"]
                     spec.save(made.rootfs.parent / "config.json")
                     for entry in (place, *place.rglob("*")):
-                        os.chown(entry, 1000, 1000, follow_symlinks=False)
+                        os.chown(entry, USER, USER, follow_symlinks=False)
                     done = subprocess.run(
-                        [*as_user, *run, "-b", os.fspath(made), "box"],
+                        [*AS_USER, *run, "-b", os.fspath(made), "box"],
                         check=False,
                         capture_output=True,
                         text=True,
@@ -230,6 +259,7 @@ def test_an_ordinary_user_joins_its_own() -> None:
 # -- mount namespaces -------------------------------------------------------------------------
 
 
+@pytest.mark.requires_root("to make namespaces outside of a container")
 def test_a_joined_mount_namespace(bundle: BundleFactory, root: Path, box: str) -> None:
     with holder("--mount") as pid:
         path = f"/proc/{pid}/ns/mnt"
@@ -254,7 +284,8 @@ def test_the_mount_namespace_of_the_runtime_is_refused(
 ) -> None:
     made = bundle(having({"type": "mount", "path": "/proc/self/ns/mnt"}), args=["true"])
     # In one that is nobody's, in case it is not refused.
-    argv = ["unshare", "--mount", *cli.argv("run", "-b", os.fspath(made), box)]
+    wrapper = [] if ORDINARY else ["unshare", "--mount"]
+    argv = [*wrapper, *cli.argv("run", "-b", os.fspath(made), box)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "join mount namespace" in done.stderr
@@ -270,21 +301,20 @@ def test_an_ordinary_user_enters_a_pid_namespace() -> None:
         spec = rsc.Spec.default(rootless=True)
         having(without=("cgroup",))(spec)
         spec.mounts = [m for m in spec.mounts if m.type != "cgroup"]
-        ids = [{"containerID": 0, "hostID": 1000, "size": 1}]
+        ids = [{"containerID": 0, "hostID": USER, "size": 1}]
         spec.linux.uidMappings = spec.linux.gidMappings = ids
         spec.process.terminal = False
         spec.process.args = ["sleep", "600"]
         spec.save(made.rootfs.parent / "config.json")
         for entry in (place, *place.rglob("*")):
-            os.chown(entry, 1000, 1000, follow_symlinks=False)
-        program = [_binary.binary(), "--root", str(place / "states")]
-        as_user = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", *program]
+            os.chown(entry, USER, USER, follow_symlinks=False)
+        program = [*AS_USER, _binary.binary(), "--root", str(place / "states")]
 
         def call(*args: str) -> subprocess.CompletedProcess[bytes]:
             # No pipe: a container that is created holds on to it.
             with (place / "out").open("wb") as out:
                 done = subprocess.run(
-                    [*as_user, *args],
+                    [*program, *args],
                     check=False,
                     stdin=subprocess.DEVNULL,
                     stdout=out,

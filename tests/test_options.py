@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import eventually
+from conftest import eventually, user_namespace
 
 import rscontainer as rsc
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
@@ -40,19 +40,13 @@ def running(cli: CommandLine, sleeper: rsc.Bundle, box: str) -> Iterator[str]:
 # -- --no-pivot -------------------------------------------------------------------------------
 
 
-def mapped(spec: rsc.Spec) -> None:
-    spec.linux.namespaces.append({"type": "user"})
-    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-    spec.linux.uidMappings = spec.linux.gidMappings = ids
-
-
 @pytest.mark.parametrize("user", [False, True], ids=["root", "user namespace"])
 def test_no_pivot(cli: CommandLine, bundle: BundleFactory, box: str, user: bool) -> None:
     before = Path("/proc/self/mountinfo").read_text()
 
     def change(spec: rsc.Spec) -> None:
         if user:
-            mapped(spec)
+            user_namespace(spec)
         # procfs shows what it shows of, which masks would take from it.
         spec.linux.maskedPaths = spec.linux.readonlyPaths = []
 
@@ -64,7 +58,7 @@ def test_no_pivot(cli: CommandLine, bundle: BundleFactory, box: str, user: bool)
         text=True,
     ) as program:
         assert program.stdout is not None
-        lines = list(iter(program.stdout.readline, "/\n"))
+        lines = list(itertools.takewhile(lambda line: line != "/\n", program.stdout))
         assert {"bin\n", "proc\n", "dev\n"} <= set(lines)
         shown = [line.split()[4] for line in lines if " - " in line]
         assert shown.count("/") == 1
@@ -121,7 +115,7 @@ def test_no_new_keyring(cli: CommandLine, sleeper: rsc.Bundle, box: str) -> None
 @needs_keys
 def test_keyrings_in_a_user_namespace(bundle: BundleFactory, root: Path, box: str) -> None:
     def change(spec: rsc.Spec) -> None:
-        mapped(spec)
+        user_namespace(spec)
         spec.linux.maskedPaths = []
 
     made = bundle(change, args=["sleep", "1000"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import ORDINARY
 from test_mounts import adding, bind, mountinfo, tmpfs
 
 import rscontainer as rsc
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import BundleFactory, Change, CommandLine, Shell
-
-pytestmark = pytest.mark.requires_root
 
 WORDS = ["", "shared", "slave", "private", "unbindable"]
 WORDS += [f"r{word}" for word in WORDS[1:]]
@@ -54,6 +53,8 @@ def with_root(word: str, *mounts: dict[str, Any]) -> Change:
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
     """A shared mount of the host's, with a folder in it to mount on."""
+    if ORDINARY:
+        pytest.skip("needs root: to mount on the host")
     place = tmp_path / "volume"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "--make-shared", "tmpfs", place], check=True)
@@ -190,6 +191,7 @@ def test_unbindable_cannot_be_bound(sh: Shell) -> None:
     assert sh(f"{script} || echo refused", with_root("unbindable")).strip() == "refused"
 
 
+@pytest.mark.requires_root("to make namespaces outside of a container")
 @pytest.mark.parametrize("word", WORDS)
 def test_nothing_else_reaches_a_host_that_shares_all(
     bundle: BundleFactory, cli: CommandLine, box: str, tmp_path: Path, word: str

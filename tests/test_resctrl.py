@@ -13,8 +13,6 @@ from rscontainer import Container
 if TYPE_CHECKING:
     from conftest import BundleFactory
 
-pytestmark = pytest.mark.requires_root
-
 MOUNTED = " resctrl " in Path("/proc/self/mounts").read_text()
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, CommandLine
 
-pytestmark = pytest.mark.requires_root
 
 QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL}
 

@@ -168,7 +168,10 @@ impl<'plan> Child<'plan> {
             Step::SessionKeyring { name, permissions, label } => {
                 keyring::join(name, *permissions, label.as_deref())
             }
-            Step::OomScoreAdj(value) => process::write_oom_score_adj(*value),
+            Step::OomScoreAdj { value, by_user } => {
+                let value = value.to_string();
+                process::write_own(c"/proc/self/oom_score_adj", value.as_bytes(), *by_user)
+            }
             Step::Hostname(name) => {
                 nix::unistd::sethostname(std::ffi::OsStr::new(&*name.to_string_lossy()))
                     .map_err(Failure::of("sethostname"))
@@ -183,7 +186,9 @@ impl<'plan> Child<'plan> {
                 nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(*namespaces))
                     .map_err(Failure::of("unshare"))
             }
-            Step::TimeOffsets(offsets) => process::write_time_offsets(offsets),
+            Step::TimeOffsets { offsets, by_user } => {
+                process::write_own(c"/proc/self/timens_offsets", offsets.as_bytes(), *by_user)
+            }
             Step::CloneAgain { namespaces } => self.clone_again(*namespaces),
             Step::AwaitNetDevices => self.await_parent(index),
             Step::Hooks(point) => self.hooks(index, *point),

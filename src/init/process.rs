@@ -87,12 +87,16 @@ impl Child<'_> {
     }
 }
 
-pub(super) fn write_oom_score_adj(value: i32) -> Done {
-    write_file(c"/proc/self/oom_score_adj", value.to_string().as_bytes())
-}
-
-pub(super) fn write_time_offsets(offsets: &str) -> Done {
-    write_file(c"/proc/self/timens_offsets", offsets.as_bytes())
+/// A file of this process itself, whose files are the host's root's as long as it is not open: an
+/// ordinary user (`by_user`) could not write it. The moment that it is, that user can look into it.
+pub(super) fn write_own(path: &CStr, bytes: &[u8], by_user: bool) -> Done {
+    let open_to_user = |open| {
+        let set = if by_user { privilege::set_dumpable(open) } else { Ok(()) };
+        set.map_err(Failure::of("prctl"))
+    };
+    open_to_user(true)?;
+    write_file(path, bytes)?;
+    open_to_user(false)
 }
 
 pub(super) fn write_sysctl(name: &CStr, value: &CStr) -> Done {

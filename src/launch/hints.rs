@@ -98,7 +98,7 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
         (Step::ExecLabel { .. }, Errno::EACCES | Errno::EPERM) => {
             "what confines this process itself does not let it change to that"
         }
-        (Step::OomScoreAdj(_), Errno::EACCES) => {
+        (Step::OomScoreAdj { .. }, Errno::EACCES) => {
             "lowering it needs CAP_SYS_RESOURCE: ask for at least the present value"
         }
         (Step::Sysctl { .. }, Errno::ENOENT) => "this kernel does not have that parameter",

@@ -234,7 +234,7 @@ impl Display for Step {
                 write!(f, "join session keyring {}", Quoted(name))
             }
             Step::NewSession => f.write_str("start a session"),
-            Step::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
+            Step::OomScoreAdj { value, .. } => write!(f, "set oom_score_adj to {value}"),
             Step::Hostname(name) => write!(f, "set hostname {}", Quoted(name)),
             Step::Domainname(name) => write!(f, "set domainname {}", Quoted(name)),
             Step::LoopbackUp => f.write_str("set loopback device up"),
@@ -278,7 +278,9 @@ impl Display for Step {
             Step::Unshare { namespaces: flags } => {
                 write!(f, "unshare {} namespace", namespaces(*flags))
             }
-            Step::TimeOffsets(offsets) => write!(f, "set clock offsets {:?}", offsets.trim_end()),
+            Step::TimeOffsets { offsets, .. } => {
+                write!(f, "set clock offsets {:?}", offsets.trim_end())
+            }
             Step::CloneAgain { namespaces: 0 } => f.write_str("clone again"),
             Step::CloneAgain { namespaces: flags } => {
                 write!(f, "clone again with new {}", namespaces(*flags))

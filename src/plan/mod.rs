@@ -131,7 +131,7 @@ impl Plan {
             Some(value) if born.enter_container & libc::CLONE_NEWUSER != 0 => {
                 born.oom_score_adj = Some(value);
             }
-            Some(value) => compiler.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj"),
+            Some(value) => compiler.oom_score_adj(value),
             None => {}
         }
         // Before the cgroup namespace is joined, out of which the cgroup's own parents are not seen.
@@ -225,6 +225,11 @@ impl<'a> Compiler<'a> {
         self.steps.push(Planned { step, asked_by });
     }
 
+    fn oom_score_adj(&mut self, value: i32) {
+        let by_user = self.facts.rootless;
+        self.push(Step::OomScoreAdj { value, by_user }, "$.process.oomScoreAdj");
+    }
+
     /// The order of a container's making; each line says why it stands where it stands.
     fn container(&mut self, spec: &Spec) -> Result<Born> {
         self.sort_namespaces(spec);
@@ -239,7 +244,7 @@ impl<'a> Compiler<'a> {
         // Lowering it takes a privilege that a user namespace does not give.
         let oom_score_adj = process.oom_score_adj();
         if let (Some(value), false) = (oom_score_adj, self.new_user_namespace()) {
-            self.push(Step::OomScoreAdj(value), "$.process.oomScoreAdj");
+            self.oom_score_adj(value);
         }
         let mut born = self.namespaces(spec)?;
         born.oom_score_adj = oom_score_adj.filter(|_| self.new_user_namespace());

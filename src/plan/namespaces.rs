@@ -148,7 +148,8 @@ impl Compiler<'_> {
             let namespaces = Namespace::Time.flag();
             self.push(Step::Unshare { namespaces }, "$.linux.namespaces");
             if !offsets.is_empty() {
-                self.push(Step::TimeOffsets(offsets), "$.linux.timeOffsets");
+                let by_user = self.facts.rootless;
+                self.push(Step::TimeOffsets { offsets, by_user }, "$.linux.timeOffsets");
             }
         }
         self.push(Step::CloneAgain { namespaces: at_birth }, "$.linux.namespaces");

@@ -134,7 +134,8 @@ pub enum Step {
     /// permitted to others, where it is new.
     SessionKeyring { name: CString, permissions: Option<u32>, label: Option<CString> },
     /// Written before the root changes: the file is the host's /proc.
-    OomScoreAdj(i32),
+    /// For an ordinary user (`by_user`) as with `TimeOffsets`.
+    OomScoreAdj { value: i32, by_user: bool },
     /// sethostname(2).
     Hostname(CString),
     /// setdomainname(2).
@@ -185,8 +186,9 @@ pub enum Step {
     JoinCgroup,
     /// unshare(2), for what must not be new before the cgroup or a user namespace is joined.
     Unshare { namespaces: i32 },
-    /// Clock offsets of the time namespace that children will be born in.
-    TimeOffsets(String),
+    /// Clock offsets of the time namespace that children will be born in. For an ordinary user
+    /// (`by_user`) the process is open to that user meanwhile, else their file would be root's.
+    TimeOffsets { offsets: String, by_user: bool },
     /// Go on in a child that is born with these: pid and time namespaces take in none but
     /// children. Its parent is the one that this process has, which ends.
     CloneAgain { namespaces: i32 },
