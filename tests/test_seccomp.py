@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import copy
 import ctypes
 import errno
 import fcntl
@@ -171,6 +172,18 @@ def test_a_profile_like_an_engines(sh: Shell, no_new_privileges: bool) -> None:
     assert sh(script, change).splitlines()[-1] == "done"
     assert "Operation not permitted" in refused(sh, change, "unshare -m true")
     assert "permission denied" in refused(sh, change, "mount -t tmpfs none /mnt")
+
+
+def test_a_profile_older_than_the_runtimes_calls(sh: Shell, no_new_privileges: bool) -> None:
+    newer = {"close_range", "faccessat2", "openat2"}
+    old = copy.deepcopy(LIKE_AN_ENGINES)
+    old["syscalls"][0]["names"] = [name for name in ALLOWED.split() if name not in newer]
+
+    def change(spec: rsc.Spec) -> None:
+        under(old, no_new_privileges)(spec)
+        spec.process.env = ["PATH=/bin"]
+
+    assert sh("echo $HOME", change) == "/root\n"
 
 
 def test_user_without_privileges(sh: Shell, no_new_privileges: bool) -> None:

@@ -69,6 +69,8 @@ impl Compiler<'_> {
         }
         self.scheduling(process);
         self.execution_domain(spec)?;
+        // From here on a filter may be loaded, and its profile older than close_range(2).
+        self.push(Step::CloseDescriptors { keep: self.situation.keep_descriptors }, "");
         let bits = self.capability_sets(process.capabilities().as_ref());
         self.push(Step::DropBounding(!bits.bounding), "$.process.capabilities.bounding");
         if !no_new_privileges {
@@ -172,9 +174,7 @@ impl Compiler<'_> {
 
     /// From finding the program to executing it, under the filter that is not loaded yet.
     fn program(&mut self, process: &Process, mut filter: Option<Filter>) -> Result<()> {
-        let close = Step::CloseDescriptors { keep: self.situation.keep_descriptors };
         let Some(args) = process.args() else {
-            self.push(close, "");
             self.await_start();
             self.push(Step::NoProgram, "$.process");
             return Ok(());
@@ -192,7 +192,6 @@ impl Compiler<'_> {
             },
             "$.process.args[0]",
         );
-        self.push(close, "");
         if filter.as_ref().is_some_and(Filter::notifies) {
             // While the parent is there, which hands the listener on; and if it cannot, the program
             // has not run.
