@@ -349,7 +349,9 @@ def parent(pid: int) -> int:
 def test_settings_after_the_binary_is_told_to_end(
     cli: CommandLine, bundle: BundleFactory, box: str
 ) -> None:
-    place = bundle(terminal=True, args=["sh", "-c", "trap 'exit 7' TERM; echo ready; cat & wait"])
+    place = bundle(
+        terminal=True, args=["sh", "-c", "trap 'exit 7' TERM; sleep 99 & echo ready; wait"]
+    )
     with Desk(cli.argv("run", "-b", place.path, box)) as desk:
         desk.expect(b"ready")
         eventually(desk.is_raw, "raw mode")
