@@ -346,6 +346,10 @@ impl<'a> Compiler<'a> {
         let any = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
         let needs = [
             ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
+            (
+                "$.linux.devices",
+                linux.and_then(|linux| linux.devices().as_ref()).is_some_and(|all| !all.is_empty()),
+            ),
             ("$.linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
             ("$.root.readonly", read_only == Some(true)),
             ("$.linux.maskedPaths", any(linux.and_then(|linux| linux.masked_paths().as_ref()))),
