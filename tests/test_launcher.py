@@ -51,7 +51,9 @@ def parent(pid: int) -> int | None:
 
 
 def is_gone(pid: int) -> bool:
-    return status(pid, "State") is None or status(pid, "State").startswith("Z")
+    # One look: it may go between two.
+    state = status(pid, "State")
+    return state is None or state.startswith("Z")
 
 
 def workers(launcher: int) -> list[int]:
