@@ -31,7 +31,8 @@ SEED = Path(__file__).parent / "bundles" / "busybox" / "config.json"
 PATIENCE = 30.0
 # Ids say whose they are: other runs of this suite may be going on beside this one.
 PREFIX = f"t{os.getpid()}-"
-OTHERS = re.compile(rf"^t(?!{os.getpid()}-)\d+-")
+# And `as-user` names the cgroup that it hands over by the number of who runs in it.
+OTHERS = re.compile(rf"^(?:t(?!{os.getpid()}-)\d+-|rscontainer-test-(?!{os.getpid()}$)\d+$)")
 # An init until it runs the container's program.
 COMM = "rsc:[init]\n"
 COUNTER = itertools.count(1)
