@@ -60,6 +60,14 @@ fn sealed(fill: impl FnOnce(&OwnedFd) -> nix::Result<()>) -> nix::Result<OwnedFd
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_GROW
         | SealFlag::F_SEAL_WRITE;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(copy)
+    // EBUSY: something holds on to a page that was just written, as the kernel's own lists do for a
+    // moment. The call has waited already each time that it says so.
+    const ATTEMPTS: usize = 8;
+    for _ in 1..ATTEMPTS {
+        match fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)) {
+            Err(Errno::EBUSY) => {}
+            sealed => return sealed.map(|_| copy),
+        }
+    }
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map(|_| copy)
 }
