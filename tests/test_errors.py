@@ -55,6 +55,9 @@ def test_one_base() -> None:
         assert issubclass(getattr(rsc, name), base)
     assert issubclass(rsc.SystemCallError, OSError)
     assert issubclass(rsc.TimeoutExpired, subprocess.TimeoutExpired)
+    assert f"{rsc.TimeoutExpired}" == "<class 'rscontainer.errors.TimeoutExpired'>"
+    with pytest.raises(AttributeError, match="has no attribute 'TimeoutExpiry'"):
+        rsc.TimeoutExpiry  # type: ignore[attr-defined]  # noqa: B018
     assert issubclass(rsc.CalledProcessError, subprocess.CalledProcessError)
 
 

@@ -163,6 +163,18 @@ def test_import_is_quick() -> None:
     assert statistics.median(imported - bare for bare, imported in pairs) <= 20
 
 
+def test_import_brings_little_in() -> None:
+    # Each of them costs as much as the package, and none is needed to run a container.
+    heavy = {"contextlib", "enum", "hashlib", "json", "pathlib", "re", "signal", "subprocess"}
+    code = (
+        "import sys; before = set(sys.modules); import rscontainer as rsc; "
+        f"print(*({heavy!r} & (set(sys.modules) - before))); rsc.TimeoutExpired; "
+        "import subprocess; assert issubclass(rsc.CalledProcessError, subprocess.SubprocessError)"
+    )
+    done = subprocess.run([sys.executable, "-Ic", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_finding_the_binary_is_quick() -> None:
     code = (
         "import time, rscontainer, sys; assert 'rscontainer._binary' not in sys.modules; "

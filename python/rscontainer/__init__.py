@@ -19,17 +19,19 @@ from rscontainer.bundle import Bundle
 from rscontainer.container import Container
 from rscontainer.errors import (
     AlreadyExistsError,
-    CalledProcessError,
     ConfigWarning,
     ContainerError,
     NotFoundError,
     SpecError,
     StateError,
     SystemCallError,
-    TimeoutExpired,
 )
 from rscontainer.process import Process
 from rscontainer.spec import Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rscontainer.errors import CalledProcessError, TimeoutExpired
 
 __all__ = [
     "DEVNULL",
@@ -56,3 +58,11 @@ __all__ = [
     "run",
     "start_launcher",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in {"CalledProcessError", "TimeoutExpired"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rscontainer import errors  # noqa: PLC0415
+
+    return getattr(errors, name)

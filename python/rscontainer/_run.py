@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from rscontainer import errors as _errors
 from rscontainer._streams import PIPE
 from rscontainer.container import Container
-from rscontainer.errors import CalledProcessError, TimeoutExpired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CompletedProcess:
         """Raise ``CalledProcessError`` if it failed."""
         if self.returncode:
             shown = "the config's process" if self.args is None else list(self.args)
-            raise CalledProcessError(self.returncode, shown, self.stdout, self.stderr)
+            raise _errors.CalledProcessError(self.returncode, shown, self.stdout, self.stderr)
 
     def __repr__(self) -> str:
         parts = [f"id={self.id!r}", f"args={self.args!r}", f"returncode={self.returncode!r}"]
@@ -112,7 +112,7 @@ def run(
         else:
             try:
                 out, err = init.communicate(input, timeout)
-            except TimeoutExpired as expired:
+            except _errors.TimeoutExpired as expired:
                 # Decoded as what a run in time gives, and complete: the pipes end with the init.
                 init.kill()
                 expired.output, expired.stderr = init.communicate()

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from rscontainer import _core
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, Protocol, Union
 
     from rscontainer.spec import Spec
 
+    class _Readable(Protocol):
+        def read(self, size: int, /) -> Any: ...
+
+    _Rootfs = Union[str, "os.PathLike[str]", _Readable]
+
 __all__ = ["Bundle"]
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> Any: ...
-
-
-_Rootfs = Union[str, "os.PathLike[str]", _Readable]
 
 
 class Bundle:
@@ -76,7 +74,7 @@ class Bundle:
         """
         # A link to the place stays a link; rename(2) would not go through it.
         place = os.path.realpath(path)
-        building = os.path.join(os.path.dirname(place), f".rscontainer-{secrets.token_hex(8)}")
+        building = os.path.join(os.path.dirname(place), f".rscontainer-{os.urandom(8).hex()}")
         try:
             _core.bundle_prepare(building, place)
             left_out = _fill(os.path.join(building, "rootfs"), rootfs)

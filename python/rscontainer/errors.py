@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rscontainer._subprocess import CalledProcessError, TimeoutExpired
 
 __all__ = [
     "AlreadyExistsError",
@@ -67,9 +69,12 @@ class SystemCallError(ContainerError, OSError):
     """JSON path of the property that asked for it."""
 
 
-class TimeoutExpired(ContainerError, subprocess.TimeoutExpired):
-    """A wait was over before the process was; a :exc:`subprocess.TimeoutExpired` too."""
+def __getattr__(name: str) -> object:
+    # Their bases are subprocess's, which takes longer to import than all of this package.
+    if name not in {"CalledProcessError", "TimeoutExpired"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rscontainer import _subprocess  # noqa: PLC0415
 
-
-class CalledProcessError(ContainerError, subprocess.CalledProcessError):
-    """A process failed that was to be checked; a :exc:`subprocess.CalledProcessError` too."""
+    error = getattr(_subprocess, name)
+    globals()[name] = error
+    return error

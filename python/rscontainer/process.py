@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import signal as _signal
 import sys
 
 from rscontainer import _core
+from rscontainer import errors as _errors
 from rscontainer._streams import Terminal
-from rscontainer.errors import ContainerError, TimeoutExpired
+from rscontainer.errors import ContainerError
+
+# As everywhere on Linux; the enumeration of signal would double what this module takes to import.
+_SIGKILL, _SIGTERM = 9, 15
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class Process:
         """
         code = self._core.wait(timeout)
         if code is None:
-            raise TimeoutExpired(self._shown(), timeout or 0.0)
+            raise _errors.TimeoutExpired(self._shown(), timeout or 0.0)
         return code
 
     def _shown(self) -> Any:
@@ -120,7 +122,7 @@ class Process:
         left = None if until is None else max(0.0, until - time.monotonic())
         if not done or self._core.wait(left) is None:
             out, err = self._communication.output()
-            raise TimeoutExpired(self._shown(), timeout or 0.0, output=out, stderr=err)
+            raise _errors.TimeoutExpired(self._shown(), timeout or 0.0, output=out, stderr=err)
         out, err = map(self._decoded, self._communication.output(), (self.stdout, self.stderr))
         self.close()
         return out, err
@@ -156,11 +158,11 @@ class Process:
 
     def terminate(self) -> None:
         """Send SIGTERM, which the init of a pid namespace ignores unless it handles it."""
-        self.send_signal(_signal.SIGTERM)
+        self.send_signal(_SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL; an init takes all of its pid namespace along."""
-        self.send_signal(_signal.SIGKILL)
+        self.send_signal(_SIGKILL)
 
     def resize(self, rows: int, cols: int) -> None:
         """Set the size of its terminal's window in characters.
@@ -183,7 +185,7 @@ class Process:
         streams[1].flush()
         numbers = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
         if not self._core.interact(numbers[0], numbers[1], timeout):
-            raise TimeoutExpired(self._shown(), timeout or 0.0)
+            raise _errors.TimeoutExpired(self._shown(), timeout or 0.0)
         return self.wait()
 
     def close(self) -> None:
@@ -205,5 +207,7 @@ class Process:
 
 def _close_quietly(file: IO[Any]) -> None:
     # What was still to be flushed is of no use to a reader that is gone.
-    with contextlib.suppress(BrokenPipeError):
+    try:  # noqa: SIM105  # contextlib would be imported for this alone
         file.close()
+    except BrokenPipeError:
+        pass
