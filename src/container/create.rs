@@ -197,7 +197,8 @@ impl Duties for Parent<'_> {
     }
 
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {
-        let state = self.state.to_oci_json(Status::Creating);
+        // Hooks run after step 2 of the lifecycle, which is when "created" begins (runtime.md#state).
+        let state = self.state.to_oci_json(Status::Created);
         if point == HookPoint::CreateRuntime {
             hooks::run(&self.plan.hooks.create_runtime, &state, &mut never)?;
         }
