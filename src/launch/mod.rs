@@ -101,6 +101,7 @@ impl<'a> Launch<'a, '_> {
     /// A namespace that cannot be joined or made here.
     pub fn begin(self) -> Result<Launched<'a>> {
         own_mounts::refuse(self.plan)?;
+        crate::debug(self.plan);
         let (channel, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
         let Launch { plan, cgroup, cradle, start_socket, stdio, container } = self;

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Display, Formatter};
 
+use super::scheduling::shown_mask;
 use super::step::{
     BindMount, DeviceNode, FilesystemMount, HookPoint, SecurityModule, StartSignal, Step,
 };
@@ -26,7 +27,8 @@ impl Display for Plan {
             writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
         }
         if let Some(processors) = &self.born.affinity {
-            writeln!(f, "parent: run on processors {}", shown_list(processors))?;
+            let list = shown_list(processors);
+            writeln!(f, "parent: run on processors {list} (affinity: {})", shown_mask(processors))?;
         }
         if self.born.enter_container != 0 {
             let namespaces = namespaces(self.born.enter_container);
