@@ -1,6 +1,7 @@
 //! `mounts`, the rootfs and what is hidden in it, as steps.
 
 use std::ffi::{CString, OsStr};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -152,12 +153,12 @@ impl Compiler<'_> {
         let Some(linux) = spec.linux() else { return Ok(()) };
         for (index, path) in linux.readonly_paths().iter().flatten().enumerate() {
             let at = format!("$.linux.readonlyPaths[{index}]");
-            let path = c_string(path, || at.clone())?;
+            let path = from_root(path, &at)?;
             self.push(Step::ReadOnly(path), at);
         }
         for (index, path) in linux.masked_paths().iter().flatten().enumerate() {
             let at = format!("$.linux.maskedPaths[{index}]");
-            let path = c_string(path, || at.clone())?;
+            let path = from_root(path, &at)?;
             self.push(Step::Mask(path), at);
         }
         Ok(())
@@ -229,5 +230,9 @@ pub(super) fn below(folder: &CString, name: &str, json_path: &str) -> Result<CSt
 
 /// A destination as an absolute path; 1.0 allowed relative ones, meant from `/`.
 fn destination(path: &Path, json_path: &str) -> Result<CString> {
-    c_path(&Path::new("/").join(path), || format!("{json_path}.destination"))
+    from_root(path, format_args!("{json_path}.destination"))
+}
+
+fn from_root(path: impl AsRef<Path>, at: impl Display) -> Result<CString> {
+    c_path(&Path::new("/").join(path), || at.to_string())
 }
