@@ -297,8 +297,11 @@ fn checks_limits_and_priorities() {
     let other = json!({"policy": "SCHED_OTHER", "nice": 20});
     refuses(&[("/process/scheduler", other)], "$.process.scheduler.nice", "-20");
     let sets = json!({"permitted": ["CAP_KILL"], "effective": ["CAP_CHOWN", "CAP_KILL"]});
-    let message = "CAP_CHOWN cannot be granted: not in permitted";
-    warns(&[("/process/capabilities", sets)], "$.process.capabilities.effective", message);
+    refuses(&[("/process/capabilities", sets)], "$.process.capabilities.effective", "EPERM");
+    let sets = json!({"permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"]});
+    refuses(&[("/process/capabilities", sets)], "$.process.capabilities.inheritable", "bounding");
+    let sets = json!({"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
+    accepts(&[("/process/capabilities", sets)]);
 }
 
 #[test]
@@ -397,7 +400,7 @@ fn checks_hooks_and_annotations() {
 
 #[test]
 fn checks_paths_and_devices() {
-    refuses(&[("/linux/maskedPaths/0", json!("proc"))], "$.linux.maskedPaths[0]", "absolute");
+    refuses(&[("/linux/maskedPaths/0", json!(""))], "$.linux.maskedPaths[0]", "absolute");
     refuses(&[("/linux/readonlyPaths/0", json!(""))], "$.linux.readonlyPaths[0]", "absolute");
     refuses(&[("/linux/cgroupsPath", json!("/a/../../b"))], "$.linux.cgroupsPath", "..");
     accepts(&[("/linux/cgroupsPath", json!("system.slice:rsc:a..b"))]);
