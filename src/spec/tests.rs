@@ -194,6 +194,13 @@ fn unknown_capabilities_are_left_out_with_a_warning() {
     assert_eq!(sets.bounding().as_ref().map(std::collections::HashSet::len), Some(1));
     assert_eq!(warnings[0].path, "$.process.capabilities.bounding[1]");
     assert!(warnings[0].message.contains("did you mean \"CAP_SYS_ADMIN\"?"), "{warnings:?}");
+    // What was left out is the reason for what is wrong now.
+    let error = refused(&[
+        ("/process/capabilities/bounding", json!(["CAP_X"])),
+        ("/process/capabilities/inheritable", json!(["CAP_KILL"])),
+    ]);
+    let reason = "ignoring unknown or unavailable capabilities: [CAP_X]";
+    assert!(error.to_string().contains(reason), "{error}");
     // A wrong type among unknown names still is an error, at the place it was written.
     let names = json!(["CAP_X", 3]);
     refuses(
