@@ -333,6 +333,7 @@ fn path_of(step: &Step) -> Option<String> {
         Step::Exec { argv, .. } => argv.as_slice().first()?,
         Step::OpenNamespace { path, .. }
         | Step::AttachRootfs { path }
+        | Step::MountRootfs { path, .. }
         | Step::Sysctl { path, .. }
         | Step::Link { path, .. }
         | Step::MakeDir(path)

@@ -157,7 +157,9 @@ impl Display for BindMount {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let verb = if self.with_submounts { "rbind" } else { "bind" };
         write!(f, "{verb} {} on {}", Quoted(&self.source), Quoted(&self.target))?;
-        options(f, &attribute_words(&self.attributes, self.recursive.as_ref()))
+        let slave = self.slave.then(|| "rslave".to_owned());
+        let words = attribute_words(&self.attributes, self.recursive.as_ref());
+        options(f, &slave.into_iter().chain(words).collect::<Vec<_>>())
     }
 }
 
@@ -263,6 +265,10 @@ impl Display for Step {
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
             Step::AwaitSources { count } => write!(f, "await {count} id-mapped sources"),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
+            Step::MountRootfs { path, at, propagation } => {
+                let word = propagation_word(*propagation).unwrap_or_default();
+                write!(f, "mount rootfs {} on {} (r{word})", Quoted(path), Quoted(at))
+            }
             Step::Mount(mount) => mount.fmt(f),
             Step::Bind(bind) => bind.fmt(f),
             Step::Remount { target, parameters, attributes, recursive } => {

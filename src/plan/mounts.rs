@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
+use super::host_mounts::Tree;
 use super::options::Options;
 use super::step::{BindMount, FilesystemMount, Step};
 use super::{Compiler, c_path, c_string};
@@ -125,6 +126,7 @@ impl Compiler<'_> {
                 procfs: is_proc(&target),
                 target,
                 with_submounts: options.bind.unwrap_or(true),
+                slave: self.tree == Tree::OnHost,
                 attributes: options.attributes,
                 recursive: unless_empty(options.recursive),
             }),

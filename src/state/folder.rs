@@ -184,6 +184,7 @@ impl Folder {
 
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
+        self.remove_tree()?;
         for name in [NEW_START_SOCKET, START_SOCKET, INIT, STATE] {
             self.remove_file(name)?;
         }
