@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
 from guests import GUESTS, KERNEL
-from host import HostError, say
+from host import ROOT, HostError, say
 from image import image_of
 from machine import EMULATED, QUICK, Machine, accelerator
-from parcel import ROOT, build_wheel, pack, requirements, unpack
+from parcel import build_wheel, pack, requirements, unpack
 
 # How many times longer than usual a test may take where every instruction is translated.
 SLOWNESS = 10
@@ -70,6 +72,8 @@ def run() -> int:
 
 
 def main() -> int:
+    # Ended by whoever waits for it no longer, it takes the machine with it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return run()
     except HostError as error:

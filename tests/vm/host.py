@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parent.parent.parent
 # The programs that are started here, and the package of Debian that each is in.
 PACKAGES = {
     "debootstrap": "debootstrap",
@@ -33,6 +32,15 @@ def need(*programs: str) -> None:
     if missing:
         packages = " ".join(sorted({PACKAGES[program] for program in missing}))
         raise HostError(f"{', '.join(missing)} not found: apt-get install {packages}")
+
+
+def python() -> str:
+    """The interpreter whose pip is used: the tests' own where `tests/run` has made one."""
+    own = Path(os.environ.get("RSCONTAINER_VENV") or ROOT / ".venv", "bin/python")
+    chosen = str(own) if own.exists() else sys.executable
+    if subprocess.run([chosen, "-c", "import pip"], check=False, capture_output=True).returncode:
+        raise HostError(f"{chosen} has no pip: `tests/run --prepare` makes an environment with it")
+    return chosen
 
 
 def logged(command: list[str], log: Path) -> None:

@@ -10,13 +10,12 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from guests import PACKAGES, Guest
-from host import HostError, logged, need, say
+from host import HostError, logged, need, python, say
 
 HERE = Path(__file__).parent
 DEBIAN = "http://deb.debian.org/debian"
@@ -106,7 +105,7 @@ class Making:
 
     def packages_of_python(self, requirements: list[str]) -> None:
         """Debian's are older than the tests need; the guest, without a network, gets wheels."""
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
+        command = [python(), "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
         command += ["--python-version", self.guest.python, "--dest", str(self.wheels)]
         logged([*command, *requirements], self.log)
         shutil.copytree(self.wheels, self.tree / "tmp/wheels")
@@ -122,7 +121,7 @@ class Making:
             shutil.copyfile(HERE / "guest" / name, target)
         self.inside("systemctl", "enable", "--quiet", "tests.service")
         # useradd gives ranges of subordinate ids too; to linger is to have a session from the boot.
-        self.inside("useradd", "--create-home", "--shell", "/bin/bash", USER)
+        self.inside("useradd", "--uid=1000", "--create-home", "--shell=/bin/bash", USER)
         linger = self.tree / "var/lib/systemd/linger"
         linger.mkdir(parents=True, exist_ok=True)
         (linger / USER).touch()

@@ -8,11 +8,13 @@ import shlex
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from host import HostError, need, say
+from host import ROOT, HostError, need, python, say
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # Of what the project's tests need, what the guest's do not have to check.
 NEEDED = ("hypothesis", "pytest", "pytest-timeout")
 
@@ -30,7 +32,7 @@ def requirements() -> list[str]:
 
 def build_wheel(place: Path) -> Path:
     say("building the wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
+    command = [python(), "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
     if subprocess.run([*command, place, ROOT], check=False, stdout=sys.stderr).returncode != 0:
         raise HostError("the wheel could not be built; pip says why above")
     (wheel,) = place.glob("*.whl")
