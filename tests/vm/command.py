@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -67,6 +68,10 @@ def run() -> int:
     status = unpack(machine.results, place)
     if status is None:
         raise HostError(f"the guest ended without a result. {machine.last_words()}")
+    for report, more in {"junit.xml": [], "junit-user.xml": ["--user"]}.items():
+        if (place / report).exists():
+            check = [sys.executable, "-B", str(ROOT / "tests/check_skips.py"), *more]
+            subprocess.run([*check, str(place / report)], check=False)
     say(f"exit status {status}; reports are in {place}")
     return status
 
