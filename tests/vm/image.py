@@ -25,6 +25,8 @@ SIZE = "6G"
 VENV = "/opt/tests"
 # Who has the session, when the tests are run as an ordinary user.
 USER = "tester"
+# Of programs that are run in the guest's tree, whatever the host's is.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # Files of the guest's, and where they go there.
 FILES = {
     "tests.service": "etc/systemd/system/tests.service",
@@ -139,6 +141,3 @@ class Making:
 
     def inside(self, *command: str) -> None:
         logged(["chroot", str(self.tree), "/usr/bin/env", "-i", f"PATH={PATH}", *command], self.log)
-
-
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
