@@ -148,6 +148,12 @@ REASONS = [
         r"/(proc|sys)/\S+ / \S*relatime,ro - tmpfs ",
         "an empty folder that masks is nosuid,nodev,noexec too, and has no room",
     ),
+    (
+        ".*",
+        "mounts",
+        r"/ of the rootfs (nodev,nosuid,)?ro - tmpfs ",
+        "the others' read-only root loses what the host's mount forbids",
+    ),
     (".*", "mounts", r"/sys/fs/cgroup / ", "read-only itself where the config asks for that"),
     (
         ".*",
