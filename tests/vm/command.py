@@ -64,8 +64,10 @@ def run() -> int:
         cmdline = [*([QUICK] if emulated else []), *asked.cmdline]
         machine = Machine(image, parcel, place, asked.memory, cmdline, chosen)
         say(f"booting {asked.guest}; the console is {machine.console}")
-        machine.run(asked.timeout)
-    status = unpack(machine.results, place)
+        try:
+            machine.run(asked.timeout)
+        finally:
+            status = unpack(machine.results, place)
     if status is None:
         raise HostError(f"the guest ended without a result. {machine.last_words()}")
     for report, more in {"junit.xml": [], "junit-user.xml": ["--user"]}.items():

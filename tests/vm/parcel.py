@@ -75,7 +75,8 @@ def unpack(stream: Path, place: Path) -> int | None:
     wanted = {"./junit.xml": "junit.xml", "./user/junit-user.xml": "junit-user.xml"}
     status = None
     try:
-        with tarfile.open(stream) as tar:
+        # One stream after the other, the last the fullest.
+        with tarfile.open(stream, ignore_zeros=True) as tar:
             for member in tar:
                 source = tar.extractfile(member)
                 if source is None:
