@@ -102,7 +102,9 @@ class Making:
 
     def debian(self, kernel: str) -> None:
         include = ",".join([*PACKAGES, kernel])
-        command = ["debootstrap", "--variant=minbase", f"--include={include}"]
+        # It mounts /proc and /sys in the tree: they end with it, in whatever way it ends.
+        command = ["unshare", "--mount", "--propagation=private"]
+        command += ["debootstrap", "--variant=minbase", f"--include={include}"]
         logged([*command, self.guest.suite, str(self.tree), mirror()], self.log)
 
     def packages_of_python(self, requirements: list[str]) -> None:
