@@ -23,7 +23,7 @@ KVM = ["-accel", "kvm", "-cpu", "host"]
 EMULATED = ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]
 # Longer than a kernel needs to say its name on any host where KVM is worth having.
 TRIAL = 20.0
-# The mitigations cost an emulated processor half of its speed, and mend nothing there.
+# The mitigations are work for an emulated processor as well, and have nothing to mend there.
 QUICK = "mitigations=off"
 
 

@@ -42,6 +42,8 @@ def build_wheel(place: Path) -> Path:
 def pack(parcel: Path, wheel: Path, arguments: list[str], settings: dict[str, str]) -> None:
     """Write the disk that the guest unpacks: the tree as it is now, the wheel, what to do."""
     need("git")
+    if not wheel.is_file():
+        raise HostError(f"there is no wheel {wheel}")
     listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others"]
     done = subprocess.run([*listing, "--exclude-standard"], check=False, stdout=subprocess.PIPE)
     if done.returncode != 0:
