@@ -166,6 +166,7 @@ REASONS = [
     (".*", "cgroup", r"0::/", "the others leave the unified hierarchy beside version 1 alone"),
     ("runc", "dev|links", r"(core |/proc/kcore)", "runc links /dev/core where the kernel has it"),
     ("crun", "dev|links", r"(core |/proc/kcore)", "crun links it always"),
+    ("runc", "cgroup|mounts", r"(\d+:misc:|/sys/fs/cgroup/misc) ?/", "runc does not know misc"),
     ("crun", "dev", r"null ", "crun gives standard streams away, /dev/null with them"),
     ("crun", "cgroup", r"", "crun starts at the top, not at the runtime's own cgroup"),
     ("crun", "mounts", r"/sys/fs/cgroup/\S+ /\S+ \S+ - cgroup ", "as above, seen as a mount"),
