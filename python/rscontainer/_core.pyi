@@ -11,6 +11,7 @@ from typing import Any, final
 VERSION: str
 
 _Stdio = tuple[int, int, int]
+_Strings = list[str]
 
 @final
 class Container:
@@ -57,6 +58,10 @@ class Container:
         stdio: _Stdio,
     ) -> Process:
         """Have the launcher run a program in it."""
+    def update(self, resources: str) -> _Strings:
+        """Change limits, given as JSON; the warnings."""
+    def resources(self) -> str:
+        """The limits that hold, as JSON."""
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def kill(self, signal: str, all: bool) -> None: ...
@@ -113,6 +118,9 @@ def validate_spec(json: str) -> list[str]:
 
 def explain_spec(json: str, bundle: str) -> str:
     """The plan of a config in a bundle's folder, one step a line."""
+
+def number_of_bytes(what: str, text: str) -> int:
+    """Bytes from how people write them; ``what`` is named in errors."""
 
 def features() -> str:
     """The features structure as JSON (features.md)."""

@@ -28,8 +28,10 @@ mod mounts;
 mod plan;
 mod program;
 mod resources;
+mod update;
 mod v1;
 mod v2;
+mod write;
 
 #[cfg(test)]
 mod host_tests;
@@ -38,3 +40,4 @@ pub use group::{Cgroup, Directory};
 pub use hierarchies::{Hierarchies, Hierarchy, Layout, Version};
 pub use mounts::{CgroupMount, CgroupMounts};
 pub use plan::{CgroupPlan, plan};
+pub use update::{Undo, Update};

@@ -6,6 +6,7 @@ mod listening;
 mod log;
 mod process;
 mod table;
+mod update;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
+        Command::Update(asked) => update::update(&root()?, *asked).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
         Command::Features => {
             print(&json(&crate::features::features()));

@@ -11,6 +11,7 @@ mod kill;
 mod list;
 mod pause;
 mod start;
+mod update;
 
 pub use config::Config;
 pub(crate) use create::now;
@@ -21,6 +22,7 @@ pub use kill::{kill, signal_number};
 pub use list::{Summary, has_init, init, list, state};
 pub use pause::{pause, resume};
 pub use start::start;
+pub use update::{Change, Shares, resources, update};
 
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::Interrupt;

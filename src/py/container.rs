@@ -2,13 +2,14 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use serde_json::value::RawValue;
 
 use super::error::{blocking, to_py};
 use super::process::Process;
-use crate::container;
+use crate::container::{self, Change};
 use crate::error::{Error, Kind, Result};
 use crate::helper::client::{self, Caller, Started};
 use crate::helper::{Ambient, ProcessRequest, Request, Verb};
@@ -136,6 +137,28 @@ impl Container {
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, |interrupt| container::start(&self.root, &self.id, interrupt))
+    }
+
+    /// The warnings.
+    fn update(&self, py: Python<'_>, resources: &str) -> PyResult<Vec<String>> {
+        let resources = serde_json::from_str(resources).map_err(|error| {
+            to_py(Error::new(Kind::Spec, format!("the resources are not JSON: {error}")))
+        })?;
+        let warnings = Mutex::new(Vec::new());
+        blocking(py, |interrupt| {
+            let change = Change { resources, ..Change::default() };
+            let warn = |warning: &str| {
+                warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning.to_owned());
+            };
+            container::update(&self.root, &self.id, change, &warn, interrupt)
+        })?;
+        Ok(warnings.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The limits that hold, as JSON.
+    fn resources(&self) -> PyResult<String> {
+        let resources = container::resources(&self.root, &self.id).map_err(to_py)?;
+        Ok(resources.to_string())
     }
 
     #[pyo3(signature = (args, env, cwd, user, terminal, attached, stdio))]

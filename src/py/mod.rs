@@ -24,5 +24,5 @@ mod _core {
     #[pymodule_export]
     use super::process::{Process, resize_terminal};
     #[pymodule_export]
-    use super::spec::{default_spec, explain_spec, features, validate_spec};
+    use super::spec::{default_spec, explain_spec, features, number_of_bytes, validate_spec};
 }
