@@ -58,3 +58,9 @@ def cgroup_file(pid: int, *names: str) -> str:
     """The text of the one file that has one of these names in the cgroups of a process."""
     (file,) = (file for name in names for file in cgroup_files(pid, name))
     return file.read_text().strip()
+
+
+def has_a_cgroup(container: rsc.Container) -> bool:
+    """Whether it has, in every hierarchy; an ordinary user's may not."""
+    lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
+    return all(line.endswith(f"/{container.id}") for line in lines)

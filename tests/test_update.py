@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
-from limits import FOREVER, MIB, cgroup_file, cgroup_files, controllers, limiting, needs
+from limits import (
+    FOREVER,
+    MIB,
+    cgroup_file,
+    cgroup_files,
+    controllers,
+    has_a_cgroup,
+    limiting,
+    needs,
+)
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -30,14 +39,9 @@ QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subpro
 def running(bundle: BundleFactory, root: Path, box: str) -> Iterator[Container]:
     """A container that sleeps."""
     with Container.run(box, bundle(args=FOREVER), root=root) as container:
-        if not (cgroup_files(container.pid, "pids.max") and has_a_cgroup(container)):
+        if not has_a_cgroup(container):
             pytest.skip("the container has no cgroup of its own: none is delegated to this user")
         yield container
-
-
-def has_a_cgroup(container: Container) -> bool:
-    lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
-    return all(line.endswith(f"/{container.id}") for line in lines)
 
 
 def limits_of(pid: int) -> dict[str, str]:

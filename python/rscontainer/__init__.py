@@ -32,6 +32,7 @@ from rscontainer.spec import Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rscontainer.errors import CalledProcessError, TimeoutExpired
+    from rscontainer.stats import Stats
 
 __all__ = [
     "DEVNULL",
@@ -50,6 +51,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "StateError",
+    "Stats",
     "SystemCallError",
     "Terminal",
     "TimeoutExpired",
@@ -61,8 +63,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in {"CalledProcessError", "TimeoutExpired"}:
+    # What takes longer to import than all of the rest.
+    if name not in {"CalledProcessError", "Stats", "TimeoutExpired"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Stats":
+        from rscontainer.stats import Stats  # noqa: PLC0415
+
+        return Stats
     from rscontainer import errors  # noqa: PLC0415
 
     return getattr(errors, name)

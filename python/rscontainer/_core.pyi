@@ -12,6 +12,7 @@ VERSION: str
 
 _Stdio = tuple[int, int, int]
 _Strings = list[str]
+_Numbers = list[int]
 
 @final
 class Container:
@@ -62,6 +63,9 @@ class Container:
         """Change limits, given as JSON; the warnings."""
     def resources(self) -> str:
         """The limits that hold, as JSON."""
+    def stats(self) -> str:
+        """The figures of this moment as JSON."""
+    def pids(self) -> _Numbers: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def kill(self, signal: str, all: bool) -> None: ...
@@ -78,6 +82,8 @@ class Process:
         """What the specification wants said of its config and not refused."""
     @property
     def returncode(self) -> int | None: ...
+    @property
+    def oom_killed(self) -> bool | None: ...
     def fileno(self) -> int: ...
     def poll(self) -> int | None: ...
     def wait(self, timeout: float | None = None) -> int | None:

@@ -11,14 +11,16 @@ from rscontainer.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, Union
 
     from typing_extensions import Self
 
     from rscontainer._streams import Stream
     from rscontainer.spec import Spec
+    from rscontainer.stats import Stats
 
+    _Numbers = list[int]  # in the class, list is a method
     StrPath = Union[str, "os.PathLike[str]"]
 
 
@@ -339,6 +341,22 @@ class Container:
         import json  # noqa: PLC0415  # as in state()
 
         return dict(json.loads(self._core.resources()))
+
+    def stats(self) -> Stats:
+        """What it has used so far, also of one that has ended, until it is deleted."""
+        from rscontainer import stats  # noqa: PLC0415  # most callers never ask
+
+        return stats.parse(self._core.stats())
+
+    def stats_stream(self, interval: float = 1) -> Iterator[Stats]:
+        """Give :meth:`stats` at once and then every ``interval`` seconds, until it ends."""
+        from rscontainer import stats  # noqa: PLC0415
+
+        return stats.stream(self, interval)
+
+    def pids(self) -> _Numbers:
+        """The numbers of its processes on the host, sorted."""
+        return self._core.pids()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of its init and return its ``returncode``; as ``Process.wait``."""

@@ -106,6 +106,32 @@ pub(super) enum Command {
         #[arg(long, short)]
         quiet: bool,
     },
+    /// Show the processes of a container
+    Ps {
+        /// As ps(1) shows them, or their numbers as JSON
+        #[arg(long, short, value_enum, default_value_t = ListFormat::Table)]
+        format: ListFormat,
+        /// The container, and options for ps(1) [default: -ef]
+        #[arg(
+            value_name = "CONTAINER [PS OPTIONS]",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        words: Vec<String>,
+    },
+    /// Print what a container has used
+    Events {
+        /// Time from one print to the next, as in 5s or 500ms
+        #[arg(long, value_name = "TIME", default_value = "5s")]
+        interval: String,
+        /// Print once
+        #[arg(long)]
+        stats: bool,
+        /// The container
+        #[arg(value_name = "CONTAINER")]
+        id: String,
+    },
     /// Change the limits of a container that runs; what is not given stays
     Update(Box<Update>),
     /// Write a config.json to start from

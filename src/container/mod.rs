@@ -10,7 +10,9 @@ mod exec;
 mod kill;
 mod list;
 mod pause;
+mod pids;
 mod start;
+mod stats;
 mod update;
 
 pub use config::Config;
@@ -21,7 +23,9 @@ pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
 pub use list::{Summary, has_init, init, list, state};
 pub use pause::{pause, resume};
+pub use pids::pids;
 pub use start::start;
+pub use stats::{Interface, Snapshot, oom_kills, stats};
 pub use update::{Change, Shares, resources, update};
 
 use crate::error::{Error, Kind, Result};

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use serde_json::value::RawValue;
 
 use super::error::{blocking, to_py};
-use super::process::Process;
+use super::process::{Home, Process};
 use crate::container::{self, Change};
 use crate::error::{Error, Kind, Result};
 use crate::helper::client::{self, Caller, Started};
@@ -53,6 +53,10 @@ fn binary() -> Result<PathBuf> {
 }
 
 impl Container {
+    fn home(&self) -> Home {
+        Home { root: self.root.clone(), id: self.id.clone() }
+    }
+
     fn request(&self, verb: Verb, attached: bool) -> Request {
         Request {
             root: self.root.path().to_owned(),
@@ -88,7 +92,8 @@ impl Container {
         let bundle = std::path::absolute(bundle)?;
         let verb = Verb::Create { bundle, config, start, args, terminal };
         let started = call(py, &container.request(verb, attached), stdio)?;
-        Ok((container, Process::started(started)))
+        let process = Process::started(started, container.home());
+        Ok((container, process))
     }
 
     #[staticmethod]
@@ -132,7 +137,7 @@ impl Container {
     /// The init of a container that was not created here; None once it has ended.
     fn find_init(&self) -> PyResult<Option<Process>> {
         let init = container::init(&self.root, &self.id).map_err(to_py)?;
-        Ok(init.map(|(pid, pidfd)| Process::found(pid, pidfd)))
+        Ok(init.map(|(pid, pidfd)| Process::found(pid, pidfd, self.home())))
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
@@ -155,6 +160,17 @@ impl Container {
         Ok(warnings.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The figures of this moment as JSON.
+    fn stats(&self, py: Python<'_>) -> PyResult<String> {
+        let stats = py.detach(|| container::stats(&self.root, &self.id)).map_err(to_py)?;
+        // Numbers and names: nothing in it that JSON has no form for.
+        Ok(serde_json::to_string(&stats).unwrap_or_default())
+    }
+
+    fn pids(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
+        py.detach(|| container::pids(&self.root, &self.id)).map_err(to_py)
+    }
+
     /// The limits that hold, as JSON.
     fn resources(&self) -> PyResult<String> {
         let resources = container::resources(&self.root, &self.id).map_err(to_py)?;
@@ -175,7 +191,8 @@ impl Container {
         stdio: Stdio,
     ) -> PyResult<Process> {
         let process = ProcessRequest { args, env, cwd, user, terminal };
-        call(py, &self.request(Verb::Exec(process), attached), stdio).map(Process::started)
+        let started = call(py, &self.request(Verb::Exec(process), attached), stdio)?;
+        Ok(Process::started(started, self.home()))
     }
 
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
