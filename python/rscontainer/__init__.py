@@ -32,6 +32,7 @@ from rscontainer.spec import Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rscontainer.errors import CalledProcessError, TimeoutExpired
+    from rscontainer.events import Event
     from rscontainer.stats import Stats
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "ConfigWarning",
     "Container",
     "ContainerError",
+    "Event",
     "Features",
     "NotFoundError",
     "Process",
@@ -64,12 +66,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # What takes longer to import than all of the rest.
-    if name not in {"CalledProcessError", "Stats", "TimeoutExpired"}:
+    places = {"CalledProcessError": "errors", "TimeoutExpired": "errors"}
+    places |= {"Event": "events", "Stats": "stats"}
+    if name not in places:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "Stats":
-        from rscontainer.stats import Stats  # noqa: PLC0415
+    import importlib  # noqa: PLC0415
 
-        return Stats
-    from rscontainer import errors  # noqa: PLC0415
-
-    return getattr(errors, name)
+    return getattr(importlib.import_module(f"{__name__}.{places[name]}"), name)

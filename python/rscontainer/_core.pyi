@@ -65,11 +65,20 @@ class Container:
         """The limits that hold, as JSON."""
     def stats(self) -> str:
         """The figures of this moment as JSON."""
+    def events(self) -> Events:
+        """Begin to watch it."""
     def pids(self) -> _Numbers: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def kill(self, signal: str, all: bool) -> None: ...
     def delete(self, force: bool) -> None: ...
+
+@final
+class Events:
+    """A container that is watched."""
+
+    def next(self) -> tuple[str, int] | None:
+        """Wait for the next event, its name and how often; None when there will be no more."""
 
 @final
 class Process:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from rscontainer._streams import Stream
+    from rscontainer.events import Event
     from rscontainer.spec import Spec
     from rscontainer.stats import Stats
 
@@ -353,6 +354,15 @@ class Container:
         from rscontainer import stats  # noqa: PLC0415
 
         return stats.stream(self, interval)
+
+    def events(self) -> Iterator[Event]:
+        """Begin to watch it, and give what happens from now on: memory that runs out, freezing.
+
+        The last is its end.
+        """
+        from rscontainer import events  # noqa: PLC0415
+
+        return events.follow(self._core.events())
 
     def pids(self) -> _Numbers:
         """The numbers of its processes on the host, sorted."""

@@ -32,6 +32,7 @@ pub mod stats;
 mod update;
 mod v1;
 mod v2;
+mod watch;
 mod write;
 
 #[cfg(test)]
@@ -43,3 +44,4 @@ pub use mounts::{CgroupMount, CgroupMounts};
 pub use plan::{CgroupPlan, plan};
 pub use stats::Stats;
 pub use update::{Undo, Update};
+pub use watch::{Change, Watch};

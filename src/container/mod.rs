@@ -6,6 +6,7 @@
 mod config;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod kill;
 mod list;
@@ -19,6 +20,7 @@ pub use config::Config;
 pub(crate) use create::now;
 pub use create::{Creation, Running, create};
 pub use delete::delete;
+pub use events::{Awaited, Event, Events, events};
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
 pub use list::{Summary, has_init, init, list, state};

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use serde_json::value::RawValue;
 
 use super::error::{blocking, to_py};
+use super::events::{self, Events};
 use super::process::{Home, Process};
 use crate::container::{self, Change};
 use crate::error::{Error, Kind, Result};
@@ -165,6 +166,10 @@ impl Container {
         let stats = py.detach(|| container::stats(&self.root, &self.id)).map_err(to_py)?;
         // Numbers and names: nothing in it that JSON has no form for.
         Ok(serde_json::to_string(&stats).unwrap_or_default())
+    }
+
+    fn events(&self) -> PyResult<Events> {
+        events::watch(&self.root, &self.id)
     }
 
     fn pids(&self, py: Python<'_>) -> PyResult<Vec<i32>> {

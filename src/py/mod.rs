@@ -4,6 +4,7 @@ mod bundle;
 mod communicate;
 mod container;
 mod error;
+mod events;
 mod process;
 mod spec;
 
@@ -21,6 +22,8 @@ mod _core {
     use super::communicate::Communication;
     #[pymodule_export]
     use super::container::{Container, start_launcher};
+    #[pymodule_export]
+    use super::events::Events;
     #[pymodule_export]
     use super::process::{Process, resize_terminal};
     #[pymodule_export]

@@ -213,6 +213,13 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// How often memory ran out in it; version 1 tells, and does not count.
+    pub(super) fn ooms(&self) -> Option<u64> {
+        self.directory("memory").filter(|it| it.version == Version::Two).and_then(v2::ooms)
+    }
+}
+
 impl Directory {
     fn text(&self, file: &str) -> Option<String> {
         self.read_file(file).ok()

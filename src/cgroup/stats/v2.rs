@@ -98,6 +98,10 @@ pub(super) fn oom_kills(directory: &Directory) -> Option<u64> {
     pair(&directory.text("memory.events")?, "oom_kill")
 }
 
+pub(super) fn ooms(directory: &Directory) -> Option<u64> {
+    pair(&directory.text("memory.events")?, "oom")
+}
+
 fn io(text: &str) -> Io {
     Io {
         bytes: io_fields(text, &[("rbytes", "Read"), ("wbytes", "Write"), ("dbytes", "Discard")]),
