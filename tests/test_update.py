@@ -277,6 +277,14 @@ def test_a_refused_part_takes_the_others_back(running: Container) -> None:
     ]
 
 
+def test_limits_as_a_config_has_them(running: Container) -> None:
+    spec = rsc.Spec.default()
+    spec.linux.resources = {"pids": {"limit": 55}, "cpu": {"quota": 50_000}}
+    running.update(resources=spec.linux.resources)
+    assert cgroup_file(running.pid, "pids.max") == "55"
+    assert cpu_quota(running)[0] == 50_000
+
+
 def test_none_changes_nothing(running: Container) -> None:
     before = limits_of(running.pid)
     running.update()

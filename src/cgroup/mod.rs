@@ -3,7 +3,9 @@
 //! [`Hierarchies`] is what this host has mounted, [`plan`] decides purely where
 //! a container goes and what is written there, [`CgroupPlan::create`] does it,
 //! and the [`Cgroup`] that results remembers resolved directories, so that
-//! whoever pauses, kills or deletes the container derives nothing anew.
+//! whoever pauses, kills or deletes the container derives nothing anew, nor who
+//! changes its limits ([`Cgroup::update`]), reads its figures
+//! ([`Cgroup::stats`]) or watches it ([`Watch`]).
 //!
 //! # The price of joining
 //!

@@ -55,7 +55,13 @@ impl Cgroup {
         }
         let mut groups: Vec<Group> = self.directories.iter().map(Directory::as_group).collect();
         let mut warnings = Vec::new();
-        resources::distribute(change, None, &mut groups, &mut warnings)?;
+        resources::distribute(change, None, &mut groups, &mut warnings).map_err(|error| {
+            match error.kind() {
+                // Of the host's hierarchies it has those that were delegated to its maker.
+                Kind::Other => error.context("the container has no cgroup for it"),
+                _ => error,
+            }
+        })?;
         let devices = change.devices().as_deref();
         let devices = devices.map(|after| devices::change(rules, after, &groups)).transpose()?;
         Ok(Update { cgroup: self, groups, devices, warnings })

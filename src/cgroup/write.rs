@@ -129,6 +129,9 @@ fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errn
         (Errno::ENOENT, "memory.memsw.limit_in_bytes" | "memory.swap.max") => {
             error.hint("this kernel accounts no swap: boot it with swapaccount=1 or drop the limit")
         }
+        (Errno::ENOENT, _) if !directory.is_handed_on(file) => {
+            error.hint("the cgroup above it does not hand that controller on")
+        }
         (Errno::ENOENT, _) => error.hint("this kernel does not have it: drop the limit"),
         (Errno::EBUSY, "memory.limit_in_bytes") => error.hint(format!(
             "{} bytes are in use, and {} have been at most: give it more than that",
@@ -148,6 +151,17 @@ fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errn
         }
         (Errno::EPERM, "devices.allow") => error.hint("the cgroup above may not use it either"),
         _ => error,
+    }
+}
+
+impl Directory {
+    /// Whether a file's controller is here; in version 2 what is above may keep it back.
+    fn is_handed_on(&self, file: &str) -> bool {
+        let controller = file.split('.').next();
+        match self.read_file("cgroup.controllers") {
+            Ok(handed_on) => handed_on.split_whitespace().any(|it| Some(it) == controller),
+            Err(_) => true,
+        }
     }
 }
 

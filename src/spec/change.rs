@@ -34,6 +34,10 @@ const IDENTITY: [&str; 4] = ["major", "minor", "pageSize", "name"];
 /// The change, or what would hold after it, breaks a rule of the specification.
 pub fn change_resources(before: &Value, mut change: Value) -> Result<ResourcesChange> {
     let (_, warnings) = check_resources(&change)?;
+    if change.is_null() {
+        // As absent.
+        change = Value::Object(Map::new());
+    }
     strip(&mut change);
     let mut whole = before.clone();
     if unlimits_memory(&change)
@@ -146,7 +150,8 @@ mod tests {
         let zeros = json!({
             "memory": {"limit": 0, "swap": null}, "cpu": {"cpus": "", "shares": 0}, "pids": {},
         });
-        assert_eq!(changed(before.clone(), zeros), (json!({}), before));
+        assert_eq!(changed(before.clone(), zeros), (json!({}), before.clone()));
+        assert_eq!(changed(before.clone(), Value::Null), (json!({}), before));
     }
 
     #[test]
