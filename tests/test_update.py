@@ -487,6 +487,9 @@ def test_the_files_say_the_same(
             assert done.returncode == 0, f"{change}: {done.stderr}"
             cli("update", *change, ours)
             own, other = map(limits_of, pids)
+            for limits in (own, other):
+                # Older releases have another curve from shares to weights.
+                limits.pop("cpu.weight", None)
             assert own == other, change
     finally:
         call("delete", "--force", theirs, check=False)

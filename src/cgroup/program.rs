@@ -31,16 +31,16 @@ pub(super) struct Attached(Vec<OwnedFd>);
 
 /// Attaches a program in the stead of those that are there.
 pub(super) fn attach(program: &[Instruction], directory: &Directory) -> Result<()> {
-    exchange(Some(program), directory).map(drop)
+    let program = load(program).map_err(|errno| not_loaded(directory, errno))?;
+    put(Some(&program), directory).map(drop)
 }
 
-/// Attaches a program, or none, in the stead of those that are there.
+/// Attaches a program, or none, in the stead of those that are there. It is not kept for others:
+/// this process may be anybody's.
 pub(super) fn exchange(program: Option<&[Instruction]>, directory: &Directory) -> Result<Attached> {
-    let program = program.map(load).transpose().map_err(|errno| {
-        failed(directory, "BPF_PROG_LOAD", errno)
-            .hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
-    })?;
-    put(program.as_deref(), directory)
+    let program = program.map(bpf::load_device_program).transpose();
+    let program = program.map_err(|errno| not_loaded(directory, errno))?;
+    put(program.as_ref(), directory)
 }
 
 impl Attached {
@@ -48,6 +48,11 @@ impl Attached {
     pub(super) fn restore(self, directory: &Directory) -> Result<()> {
         put(self.0.first(), directory).map(drop)
     }
+}
+
+fn not_loaded(directory: &Directory, errno: Errno) -> Error {
+    failed(directory, "BPF_PROG_LOAD", errno)
+        .hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
 }
 
 fn failed(directory: &Directory, command: &str, errno: Errno) -> Error {

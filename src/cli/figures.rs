@@ -62,7 +62,7 @@ fn object(optional: Value, always: Value) -> Value {
 
 fn cpu(stats: &Stats) -> Value {
     let psi = psi(stats.pressure.cpu.as_ref());
-    let Some(cpu) = &stats.cpu else { return without_zeros(json!({"psi": psi})) };
+    let cpu = stats.cpu.clone().unwrap_or_default();
     let usage = object(
         json!({
             "total": cpu.total,
@@ -72,14 +72,13 @@ fn cpu(stats: &Stats) -> Value {
         }),
         json!({"kernel": cpu.system.unwrap_or(0), "user": cpu.user.unwrap_or(0)}),
     );
-    let throttling = cpu.throttling.as_ref().map(|throttling| {
-        without_zeros(json!({
-            "periods": throttling.periods,
-            "throttledPeriods": throttling.throttled_periods,
-            "throttledTime": throttling.throttled_time,
-        }))
-    });
-    without_zeros(json!({"usage": usage, "throttling": throttling, "psi": psi}))
+    let throttling = cpu.throttling.unwrap_or_default();
+    let throttling = without_zeros(json!({
+        "periods": throttling.periods,
+        "throttledPeriods": throttling.throttled_periods,
+        "throttledTime": throttling.throttled_time,
+    }));
+    object(json!({"psi": psi}), json!({"usage": usage, "throttling": throttling}))
 }
 
 fn cpuset(stats: &Stats) -> Value {
@@ -113,18 +112,20 @@ fn numbers(list: &str) -> Vec<u32> {
 
 fn memory(stats: &Stats) -> Value {
     let psi = psi(stats.pressure.memory.as_ref());
-    let Some(memory) = &stats.memory else { return without_zeros(json!({"psi": psi})) };
+    let memory = stats.memory.clone().unwrap_or_default();
     let cache = memory.stat.get("cache").or(memory.stat.get("file"));
-    let [kernel, tcp] = &memory.kernel_usage;
-    without_zeros(json!({
-        "cache": cache,
-        "usage": usage(&memory.all),
-        "swap": memory.with_swap.as_ref().map(usage),
-        "kernel": kernel.as_ref().map(usage),
-        "kernelTCP": tcp.as_ref().map(usage),
-        "raw": memory.stat,
-        "psi": psi,
-    }))
+    let [kernel, tcp] = memory.kernel_usage;
+    // What nobody counts is there all the same, as zero.
+    let usage = |entry: Option<Usage>| usage(&entry.unwrap_or_default());
+    object(
+        json!({"cache": cache, "raw": memory.stat, "psi": psi}),
+        json!({
+            "usage": usage(Some(memory.all)),
+            "swap": usage(memory.with_swap),
+            "kernel": usage(kernel),
+            "kernelTCP": usage(tcp),
+        }),
+    )
 }
 
 fn usage(entry: &Usage) -> Value {
