@@ -147,7 +147,7 @@ impl ResctrlPlan {
         let done = self.fill(&intended, &mut made).and_then(|()| intended.join(pid));
         done.map_err(|error| {
             made.iter().rev().for_each(|path| drop(fs::remove_dir(path)));
-            self.explained(error)
+            explained(&self.mount_point, error)
         })?;
         Ok(intended)
     }
@@ -207,17 +207,6 @@ impl ResctrlPlan {
             _ => error,
         }
     }
-
-    /// With what the kernel noted of the last command.
-    fn explained(&self, error: Error) -> Error {
-        let status = fs::read_to_string(self.mount_point.join("info/last_cmd_status"));
-        match status.as_deref().map(str::trim) {
-            Ok(status) if error.system_call().is_some() && !matches!(status, "" | "ok") => {
-                error.context(status.to_lowercase())
-            }
-            _ => error,
-        }
-    }
 }
 
 impl Resctrl {
@@ -232,6 +221,17 @@ impl Resctrl {
             .try_for_each(|group| write(&group.join("tasks"), &pid.to_string()))
     }
 
+    /// Gives the class other shares; lines that are not given stay.
+    ///
+    /// # Errors
+    /// What the kernel does not accept, in its own words too.
+    pub fn update(&self, schemata: &str) -> Result<()> {
+        write(&self.group.join("schemata"), schemata).map_err(|error| match mount_point() {
+            Some(mount_point) => explained(&mount_point, error),
+            None => error,
+        })
+    }
+
     /// Removes what was made for the container; what is gone is success.
     ///
     /// # Errors
@@ -243,6 +243,17 @@ impl Resctrl {
             }
             _ => Ok(()),
         })
+    }
+}
+
+/// With what the kernel noted of the last command.
+fn explained(mount_point: &Path, error: Error) -> Error {
+    let status = fs::read_to_string(mount_point.join("info/last_cmd_status"));
+    match status.as_deref().map(str::trim) {
+        Ok(status) if error.system_call().is_some() && !matches!(status, "" | "ok") => {
+            error.context(status.to_lowercase())
+        }
+        _ => error,
     }
 }
 

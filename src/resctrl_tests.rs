@@ -157,3 +157,17 @@ fn reads_shares_as_numbers() {
         written.iter().map(|((name, domain), value)| format!("{name} {domain} {value}")).collect();
     assert_eq!(shown, ["L3 0 7f0", "L3 1 1f", "MB 0 20"]);
 }
+
+#[test]
+fn shares_change_and_the_kernels_words_are_kept() {
+    let host = Host::new("update");
+    host.group("box");
+    let resctrl = super::Resctrl { group: host.0.join("box"), monitor: None, remove: Vec::new() };
+    resctrl.update("L3:0=f;1=f\n").expect("it is taken");
+    assert!(host.read("box/schemata").starts_with("L3:0=f;1=f\n"));
+    fs::remove_file(host.0.join("box/schemata")).expect("it is there");
+    let error = resctrl.update("L3:0=f\n").expect_err("there is no such file");
+    assert_eq!(error.property().expect("a property").path, "$.linux.intelRdt");
+    // None is made.
+    assert!(!host.has("box/schemata"));
+}

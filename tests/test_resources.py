@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
+from limits import FOREVER, MIB, cgroup_files, controllers, limiting, needs
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -17,52 +18,8 @@ if TYPE_CHECKING:
     from conftest import BundleFactory
 
 
-FOREVER = ["sleep", "1000"]
-MIB = 2**20
-
-
-def controllers() -> set[str]:
-    """The controllers that a hierarchy mounted on this host has."""
-    found = set()
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind, options, *_ = line.split()
-        if kind == "cgroup":
-            found |= set(options.split(","))
-        elif kind == "cgroup2":
-            found |= set(Path(place, "cgroup.controllers").read_text().split())
-    return found
-
-
-def needs(controller: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(
-        controller not in controllers(), reason=f"no {controller} controller in a mounted hierarchy"
-    )
-
-
-def limiting(**resources: Any) -> Callable[[rsc.Spec], None]:
-    def change(spec: rsc.Spec) -> None:
-        spec.linux.resources = {**spec.linux.resources.to_dict(), **resources}
-
-    return change
-
-
 def sh(script: str) -> list[str]:
     return ["sh", "-c", script]
-
-
-def cgroup_files(pid: int, name: str) -> list[Path]:
-    """The files of this name in the cgroups of a process."""
-    found = []
-    mounts = [line.split()[:4] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, own, path = line.split(":", 2)
-        for _, place, kind, options in mounts:
-            at_home = (
-                kind == "cgroup2" if not own else set(own.split(",")) <= set(options.split(","))
-            )
-            if kind.startswith("cgroup") and at_home:
-                found.append(Path(place + path, name))
-    return [file for file in found if file.exists()]
 
 
 @needs("pids")

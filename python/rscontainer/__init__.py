@@ -32,6 +32,8 @@ from rscontainer.spec import Spec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rscontainer.errors import CalledProcessError, TimeoutExpired
+    from rscontainer.events import Event
+    from rscontainer.stats import Stats
 
 __all__ = [
     "DEVNULL",
@@ -44,12 +46,14 @@ __all__ = [
     "ConfigWarning",
     "Container",
     "ContainerError",
+    "Event",
     "Features",
     "NotFoundError",
     "Process",
     "Spec",
     "SpecError",
     "StateError",
+    "Stats",
     "SystemCallError",
     "Terminal",
     "TimeoutExpired",
@@ -61,8 +65,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in {"CalledProcessError", "TimeoutExpired"}:
+    # What takes longer to import than all of the rest.
+    places = {"CalledProcessError": "errors", "TimeoutExpired": "errors"}
+    places |= {"Event": "events", "Stats": "stats"}
+    if name not in places:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rscontainer import errors  # noqa: PLC0415
+    import importlib  # noqa: PLC0415
 
-    return getattr(errors, name)
+    return getattr(importlib.import_module(f"{__name__}.{places[name]}"), name)

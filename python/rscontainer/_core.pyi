@@ -11,6 +11,8 @@ from typing import Any, final
 VERSION: str
 
 _Stdio = tuple[int, int, int]
+_Strings = list[str]
+_Numbers = list[int]
 
 @final
 class Container:
@@ -57,10 +59,26 @@ class Container:
         stdio: _Stdio,
     ) -> Process:
         """Have the launcher run a program in it."""
+    def update(self, resources: str) -> _Strings:
+        """Change limits, given as JSON; the warnings."""
+    def resources(self) -> str:
+        """The limits that hold, as JSON."""
+    def stats(self) -> str:
+        """The figures of this moment as JSON."""
+    def events(self) -> Events:
+        """Begin to watch it."""
+    def pids(self) -> _Numbers: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def kill(self, signal: str, all: bool) -> None: ...
     def delete(self, force: bool) -> None: ...
+
+@final
+class Events:
+    """A container that is watched."""
+
+    def next(self) -> tuple[str, int] | None:
+        """Wait for the next event, its name and how often; None when there will be no more."""
 
 @final
 class Process:
@@ -73,6 +91,8 @@ class Process:
         """What the specification wants said of its config and not refused."""
     @property
     def returncode(self) -> int | None: ...
+    @property
+    def oom_killed(self) -> bool | None: ...
     def fileno(self) -> int: ...
     def poll(self) -> int | None: ...
     def wait(self, timeout: float | None = None) -> int | None:
@@ -113,6 +133,9 @@ def validate_spec(json: str) -> list[str]:
 
 def explain_spec(json: str, bundle: str) -> str:
     """The plan of a config in a bundle's folder, one step a line."""
+
+def number_of_bytes(what: str, text: str) -> int:
+    """Bytes from how people write them; ``what`` is named in errors."""
 
 def features() -> str:
     """The features structure as JSON (features.md)."""

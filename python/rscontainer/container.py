@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 
 from rscontainer import _core
+from rscontainer._given import argument_list, environment, user_numbers, warn
 from rscontainer._streams import Streams
-from rscontainer.errors import ConfigWarning, ContainerError
 from rscontainer.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, Union
 
     from typing_extensions import Self
 
     from rscontainer._streams import Stream
+    from rscontainer.events import Event
     from rscontainer.spec import Spec
+    from rscontainer.stats import Stats
 
+    _Numbers = list[int]  # in the class, list is a method
     StrPath = Union[str, "os.PathLike[str]"]
 
 
@@ -140,7 +143,7 @@ class Container:
     ) -> Self:
         if terminal is None and any(stream is not None for stream in stdio):
             terminal = False
-        args = _arguments(args)
+        args = argument_list(args)
         with Streams(*stdio) as streams:
             core, init = _core.Container.create(
                 id,
@@ -155,7 +158,7 @@ class Container:
             )
             container = cls(core, Process(init, args, streams.keep(), **text))
         try:
-            _warn(init.warnings)
+            warn(init.warnings)
         except BaseException:
             container.__exit__()
             raise
@@ -249,13 +252,13 @@ class Container:
         Raises ``StateError`` unless it is running or created, ``SystemCallError`` if the program
         cannot be executed.
         """
-        args = _arguments(args) or []
+        args = argument_list(args) or []
         with Streams(stdin, stdout, stderr) as streams:
             core = self._core.exec(
                 args,
-                None if env is None else _environment(env),
+                None if env is None else environment(env),
                 None if cwd is None else os.fspath(cwd),
-                _user(user),
+                user_numbers(user),
                 terminal,
                 not detach,
                 streams.theirs,
@@ -263,7 +266,7 @@ class Container:
             pipes = streams.keep()
             process = Process(core, args, pipes, text=text, encoding=encoding, errors=errors)
         try:
-            _warn(core.warnings)
+            warn(core.warnings)
         except BaseException:
             process.kill()
             process.wait()
@@ -287,6 +290,83 @@ class Container:
         """
         number = signal if isinstance(signal, str) else str(int(signal))
         self._core.kill(number, all)
+
+    def update(
+        self,
+        *,
+        memory: int | str | None = None,
+        memory_swap: int | str | None = None,
+        memory_reservation: int | str | None = None,
+        cpus: float | None = None,
+        cpu_shares: int | None = None,
+        cpuset: str | int | Iterable[int] | None = None,
+        cpuset_mems: str | int | Iterable[int] | None = None,
+        pids: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+        **files: int | str,
+    ) -> None:
+        """Change its limits, all that are given or none; the others stay, and -1 is no limit.
+
+        Memory is in bytes or as in ``"512M"``; ``memory_swap`` is memory and swap together.
+        ``cpus`` is how many processors' time it may use, such as 1.5; ``cpuset`` which ones, as in
+        ``"0-3,7"`` or ``[0, 1]``. ``resources`` is in the form of the config's ``linux.resources``;
+        rules for devices in it take the place of all that hold. A file of cgroup version 2 can be
+        given by its name: ``**{"memory.high": "256M"}``.
+
+        Raises ``SpecError`` for what the specification does not allow, alone or with what holds,
+        ``SystemCallError`` if the kernel refuses, ``StateError`` unless it runs or is created.
+        """
+        import json  # noqa: PLC0415  # most callers change nothing
+
+        from rscontainer import _limits  # noqa: PLC0415
+
+        change = _limits.resources(
+            resources,
+            sizes={"limit": memory, "swap": memory_swap, "reservation": memory_reservation},
+            cpus=cpus,
+            cpu={
+                "shares": cpu_shares,
+                "cpus": _limits.cpuset(cpuset),
+                "mems": _limits.cpuset(cpuset_mems),
+            },
+            pids=pids,
+            files=files,
+        )
+        warn(self._core.update(json.dumps(change)))
+
+    def resources(self) -> dict[str, Any]:
+        """The limits that hold, in the form of the config's ``linux.resources``.
+
+        What the config said, and what :meth:`update` changed of it.
+        """
+        import json  # noqa: PLC0415  # as in state()
+
+        return dict(json.loads(self._core.resources()))
+
+    def stats(self) -> Stats:
+        """What it has used so far, also of one that has ended, until it is deleted."""
+        from rscontainer import stats  # noqa: PLC0415  # most callers never ask
+
+        return stats.parse(self._core.stats())
+
+    def stats_stream(self, interval: float = 1) -> Iterator[Stats]:
+        """Give :meth:`stats` at once and then every ``interval`` seconds, until it ends."""
+        from rscontainer import stats  # noqa: PLC0415
+
+        return stats.stream(self, interval)
+
+    def events(self) -> Iterator[Event]:
+        """Begin to watch it, and give what happens from now on: memory that runs out, freezing.
+
+        The last is its end.
+        """
+        from rscontainer import events  # noqa: PLC0415
+
+        return events.follow(self._core.events())
+
+    def pids(self) -> _Numbers:
+        """The numbers of its processes on the host, sorted."""
+        return self._core.pids()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of its init and return its ``returncode``; as ``Process.wait``."""
@@ -312,52 +392,3 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<Container {self.id!r}>"
-
-
-def _warn(messages: Sequence[str]) -> None:
-    """Say so of the line that called this package; a filter may make the first an exception."""
-    if not messages:
-        return
-    import sys  # noqa: PLC0415  # most configs give no cause
-    import warnings  # noqa: PLC0415
-
-    frame, level = sys._getframe(1), 2  # noqa: SLF001  # as logging and warnings do
-    while frame.f_back and frame.f_globals.get("__package__") == __package__:
-        frame, level = frame.f_back, level + 1
-    for message in messages:
-        warnings.warn(message, ConfigWarning, stacklevel=level)
-
-
-def _arguments(args: Sequence[str] | None) -> list[str] | None:
-    """Refuse a string, whose letters would be taken for the arguments."""
-    if args is None:
-        return None
-    if isinstance(args, (str, bytes)):
-        raise TypeError(f"args must be a list of strings, such as {str(args).split()!r}")
-    return [os.fsdecode(arg) if isinstance(arg, (bytes, os.PathLike)) else arg for arg in args]
-
-
-def _environment(env: Mapping[str, str]) -> list[str]:
-    for name in env:
-        if "=" in name or not name:
-            raise ValueError(f"env has {name!r}, which is no name of a variable")
-    return [f"{name}={value}" for name, value in env.items()]
-
-
-# The one after it means "leave as it is" to the kernel (setresuid(2)).
-_LARGEST_ID = 2**32 - 2
-
-
-def _user(user: int | str | None) -> tuple[int, int | None] | None:
-    if user is None:
-        return None
-    uid, colon, gid = str(user).partition(":")
-    if not uid.isdecimal() or (colon and not gid.isdecimal()):
-        raise ContainerError(
-            f"user {user!r} is neither a number nor 'uid:gid'; look names up in "
-            "the container's /etc/passwd"
-        )
-    numbers = [int(uid), *([int(gid)] if colon else [])]
-    if max(numbers) > _LARGEST_ID:
-        raise ContainerError(f"user {user!r} is out of range: numbers go up to {_LARGEST_ID}")
-    return numbers[0], numbers[1] if colon else None

@@ -86,6 +86,15 @@ class Process:
         """
         return self._core.returncode
 
+    @property
+    def oom_killed(self) -> bool | None:
+        """Whether it was killed because memory ran out, if that is known by now.
+
+        True where it ended by SIGKILL in a container in which the kernel has killed somebody for
+        want of memory; ``None`` while it runs, or where nobody counts that.
+        """
+        return self._core.oom_killed
+
     def poll(self) -> int | None:
         """Look whether it has ended: its ``returncode`` or ``None``."""
         return self._core.poll()

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 
-use super::files::{is_gone, read, write, write_to};
+use super::files::{is_gone, read, write_to};
 use super::group::{Cgroup, Directory};
 use super::hierarchies::Version;
-use super::plan::{Absent, CgroupPlan, Group, Write};
+use super::plan::{CgroupPlan, Group};
 use super::program;
+use super::write::set;
 use crate::error::{Error, Kind, Result};
 use crate::sys::xattr;
 
@@ -313,51 +313,4 @@ fn write_cpuset(file: &Path, value: &str) -> Result<()> {
         let error = Error::path_call("write", file, errno);
         error.context(format_args!("fill in an empty cpuset with {:?}", value.trim()))
     })
-}
-
-/// Writes in order, each file opened once for a run of writes to it.
-fn set(writes: &[Write], directory: &Directory) -> Result<()> {
-    let mut again = Vec::new();
-    let mut open: Option<(&str, std::fs::File)> = None;
-    for planned in writes {
-        let file = match open.take() {
-            Some((name, file)) if name == planned.file => Ok(file),
-            _ => directory.open_file(&planned.file, OFlag::O_WRONLY),
-        };
-        let outcome = file.and_then(|file| {
-            let outcome = write(&file, &planned.value);
-            open = Some((&planned.file, file));
-            outcome
-        });
-        match (outcome, &planned.absent) {
-            (Ok(()), _) | (Err(Errno::ENOENT), Absent::Skipped) => {}
-            (Err(Errno::ENOENT), Absent::Instead { file, value }) => directory
-                .write_file(file, value)
-                .map_err(|errno| not_set(directory, file, value, planned, errno))?,
-            (Err(Errno::EINVAL | Errno::EBUSY), _) if planned.again => again.push(planned),
-            (Err(errno), _) => {
-                return Err(not_set(directory, &planned.file, &planned.value, planned, errno));
-            }
-        }
-    }
-    again.into_iter().try_for_each(|planned| {
-        directory
-            .write_file(&planned.file, &planned.value)
-            .map_err(|errno| not_set(directory, &planned.file, &planned.value, planned, errno))
-    })
-}
-
-fn not_set(directory: &Directory, file: &str, value: &str, planned: &Write, errno: Errno) -> Error {
-    let error = Error::path_call("write", directory.path.join(file), errno)
-        .context(format_args!("set {file} to {value:?}"))
-        .asked_by(&planned.property);
-    match (errno, file) {
-        (Errno::ENOENT, "memory.memsw.limit_in_bytes" | "memory.swap.max") => {
-            error.hint("this kernel accounts no swap: boot it with swapaccount=1 or drop the limit")
-        }
-        (Errno::ENOENT, _) => error.hint("this kernel does not have it: drop the limit"),
-        (Errno::EBUSY, "memory.limit_in_bytes") => error.hint("more than that is in use already"),
-        (Errno::EPERM, "devices.allow") => error.hint("the cgroup above may not use it either"),
-        _ => error,
-    }
 }

@@ -67,18 +67,50 @@ pub(super) fn place(
     if policy.is_open() {
         return Ok(());
     }
-    let keeps =
-        |group: &&mut Group| group.hierarchy.version == Version::Two || group.has("devices");
-    // The unified hierarchy, which can always keep them, comes last.
-    let Some(group) = groups.iter_mut().find(keeps) else {
-        return Err(missing("devices", PROPERTY));
-    };
+    let keeper = keeper(groups)?;
+    let group = &mut groups[keeper];
     match group.hierarchy.version {
         Version::One => group.writes.extend(policy.writes()?),
         Version::Two if policy.refuses() => group.devices = Some(policy),
         Version::Two => {}
     }
     Ok(())
+}
+
+/// The group that keeps them; the unified hierarchy, which can always, comes last.
+fn keeper(groups: &[Group]) -> Result<usize> {
+    let keeps = |group: &Group| group.hierarchy.version == Version::Two || group.has("devices");
+    groups.iter().position(keeps).ok_or_else(|| missing("devices", PROPERTY))
+}
+
+/// How rules take the place of others.
+#[derive(Debug, PartialEq)]
+pub(super) enum Change {
+    /// Version 1's: writes, those that take them back, and whether between two of them more or less
+    /// is allowed than before and after.
+    Rules { forth: Vec<Write>, back: Vec<Write>, at_once: bool },
+    /// Version 2's program, which is exchanged in one step; none where all is allowed.
+    Program(Option<Vec<Instruction>>),
+}
+
+/// Decides how a container comes from rules that hold to others, and in which group. Both have the
+/// devices that every container may use.
+pub(super) fn change(
+    before: &[LinuxDeviceCgroup],
+    after: &[LinuxDeviceCgroup],
+    groups: &[Group],
+) -> Result<(usize, Change)> {
+    let (before, after) = (Policy::of(before, true)?, Policy::of(after, true)?);
+    let keeper = keeper(groups)?;
+    let change = match groups[keeper].hierarchy.version {
+        Version::One => Change::Rules {
+            forth: after.writes_after(&before)?,
+            back: before.writes_after(&after)?,
+            at_once: !after.has_the_default_of(&before),
+        },
+        Version::Two => Change::Program(after.refuses().then(|| after.program())),
+    };
+    Ok((keeper, change))
 }
 
 impl Rule {
@@ -125,6 +157,14 @@ impl Rule {
         (self.of.is_none() || self.of == other.of)
             && covers(self.major, other.major)
             && covers(self.minor, other.minor)
+    }
+
+    /// What of it none of the others says of the very same devices.
+    fn beyond(&self, others: &[Rule]) -> Option<Rule> {
+        let same = |other: &&Rule| Rule { access: self.access, ..**other } == *self;
+        let said = others.iter().filter(same).fold(0, |said, other| said | other.access);
+        let access = self.access & !said;
+        (access != 0).then_some(Rule { access, ..*self })
     }
 
     fn overlaps(&self, other: &Rule) -> bool {
@@ -192,6 +232,31 @@ impl Policy {
 
     fn is_open(&self) -> bool {
         self.everything.is_none() && !self.refuses()
+    }
+
+    /// Whether both name the same default; one that names none has its parent's exceptions too.
+    fn has_the_default_of(&self, other: &Policy) -> bool {
+        let known = self.everything.is_some() && other.everything.is_some();
+        known && self.everything == other.everything
+    }
+
+    /// Version 1's writes where other rules hold. Those that say the same are not touched: for the
+    /// container there is no moment without them. The kernel takes another default only from who has
+    /// no cgroups inside.
+    fn writes_after(&self, before: &Policy) -> Result<Vec<Write>> {
+        if !self.has_the_default_of(before) {
+            let everything = self.everything.is_none();
+            let reset = everything.then(|| Write::new("devices.allow", "a", PROPERTY));
+            return Ok(reset.into_iter().chain(self.writes()?).collect());
+        }
+        let file = |allow| if allow { "devices.allow" } else { "devices.deny" };
+        let by_default = self.by_default();
+        let (old, new) = (before.exceptions()?, self.exceptions()?);
+        let gone = old.iter().filter_map(|rule| rule.beyond(&new));
+        let gone = gone.map(|rule| Write::new(file(by_default), rule, PROPERTY));
+        let added = new.iter().filter_map(|rule| rule.beyond(&old));
+        let added = added.map(|rule| Write::new(file(!by_default), rule, PROPERTY));
+        Ok(gone.chain(added).collect())
     }
 
     /// Version 1's writes: everything, then the exceptions to it.

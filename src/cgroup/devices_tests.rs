@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -75,4 +75,43 @@ fn wrong_rules_name_their_place() {
     assert_eq!(of(json!({"allow": true, "type": "p"})), at("type"));
     assert_eq!(of(json!({"allow": true, "major": -7})), at("major"));
     assert_eq!(of(json!({"allow": true, "minor": 1_i64 << 40})), at("minor"));
+}
+
+#[test]
+fn rules_change_without_a_moment_between() {
+    let nothing = json!({"allow": false, "access": "rwm"});
+    let device = |minor: i64, access: &str| json!({"allow": true, "type": "c", "major": 1, "minor": minor, "access": access});
+    let rules = |rules: Value| -> Vec<LinuxDeviceCgroup> { serde_json::from_value(rules).unwrap() };
+    let (hybrid, unified) =
+        (super::super::hierarchies::tests::hybrid(), super::super::hierarchies::tests::unified());
+    let groups = |hierarchies: &super::super::Hierarchies| -> Vec<Group> {
+        let group = |it| Group::at(it, "".into(), "".into());
+        hierarchies.iter().map(group).collect()
+    };
+    let said = |writes: &[Write]| -> Vec<String> {
+        writes.iter().map(|write| format!("{} {}", write.file, write.value)).collect()
+    };
+    let before = rules(json!([nothing, device(11, "rw"), device(12, "r")]));
+    let after = rules(json!([nothing, device(11, "r"), device(13, "r")]));
+    let (at, changed) = change(&before, &after, &groups(&hybrid)).unwrap();
+    assert!(groups(&hybrid)[at].has("devices"));
+    let Change::Rules { forth, back, at_once } = changed else { panic!("{changed:?}") };
+    assert!(!at_once);
+    let expected = ["devices.deny c 1:11 w", "devices.deny c 1:12 r", "devices.allow c 1:13 r"];
+    assert_eq!(said(&forth), expected);
+    let expected = ["devices.deny c 1:13 r", "devices.allow c 1:11 w", "devices.allow c 1:12 r"];
+    assert_eq!(said(&back), expected);
+
+    // Another default is written before the exceptions to it: nobody may see what is between.
+    let open = rules(json!([{"allow": true, "access": "rwm"}]));
+    let (_, changed) = change(&before, &open, &groups(&hybrid)).unwrap();
+    let Change::Rules { forth, back, at_once } = changed else { panic!("{changed:?}") };
+    assert!(at_once);
+    assert_eq!(said(&forth), ["devices.allow a"]);
+    assert_eq!(said(&back)[..2], ["devices.deny a", "devices.allow c 1:11 rw"]);
+
+    let (_, changed) = change(&before, &open, &groups(&unified)).unwrap();
+    assert_eq!(changed, Change::Program(None));
+    let (_, changed) = change(&open, &before, &groups(&unified)).unwrap();
+    assert!(matches!(changed, Change::Program(Some(_))));
 }

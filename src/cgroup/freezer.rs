@@ -103,6 +103,21 @@ impl Cgroup {
         Ok(matches!(state.trim(), "FROZEN" | "FREEZING" | "1"))
     }
 
+    /// Whether it was told to freeze and every process in it has come to a stop.
+    pub(super) fn is_all_frozen(&self) -> bool {
+        Freezer::of(self).is_some_and(|freezer| freezer.is_done().unwrap_or(false))
+    }
+
+    /// The file that is written when somebody freezes or thaws it, or that changes when that is
+    /// done.
+    pub(super) fn freezer_file(&self) -> Option<std::path::PathBuf> {
+        let freezer = Freezer::of(self)?;
+        Some(freezer.directory.path.join(match freezer.directory.version {
+            Version::One => freezer.switch,
+            Version::Two => "cgroup.events",
+        }))
+    }
+
     fn no_freezer(&self) -> Error {
         if self.directories.is_empty() {
             let message = "the container has no cgroup of its own that could be frozen";

@@ -290,3 +290,52 @@ fn devices_are_refused_by_a_program() {
     assert!(complaint(&cgroup, made).unwrap().contains("Operation not permitted"));
     cgroup.delete().unwrap();
 }
+
+#[test]
+fn limits_change_while_somebody_is_inside() {
+    let Some(plan) = planned("change", json!({"pids": {"limit": 50}})) else { return };
+    let cgroup = plan.create().unwrap();
+    let mut child = sleeper(&cgroup);
+    let change = |resources: Value| {
+        let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+        cgroup.update(&resources, &[]).and_then(|update| update.apply().map(drop))
+    };
+    let limit = || read(&cgroup, ("memory", "memory.limit_in_bytes"), ("memory", "memory.max"));
+    for size in [64_u64 << 20, 16 << 20, 128 << 20] {
+        change(json!({"memory": {"limit": size, "swap": 2 * size}})).unwrap();
+        assert_eq!(limit(), size.to_string());
+    }
+    for (quota, period) in [(50_000, 100_000), (5_000, 10_000), (900_000, 1_000_000)] {
+        let cpu = json!({"cpu": {"quota": quota, "period": period, "burst": quota / 2}});
+        change(cpu).unwrap();
+    }
+    let refused = json!({"memory": {"limit": 32 << 20}, "cpu": {"cpus": "4096"}});
+    let error = change(refused).unwrap_err();
+    assert!(error.to_string().starts_with("the limits stay as they were"), "{error}");
+    assert_eq!(limit(), (128 << 20).to_string());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    cgroup.delete().unwrap();
+}
+
+#[test]
+fn programs_are_exchanged_and_put_back() {
+    let nothing = json!({"allow": false});
+    let just_null = json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"});
+    let Some(plan) = planned_program(json!([nothing, just_null])) else { return };
+    let cgroup = plan.create().unwrap();
+    let directory = cgroup.unified().unwrap();
+    let zero = json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "r"});
+    let rules = json!([nothing, just_null, zero]);
+    let wider = planned_program(rules).unwrap();
+    let wider = wider.groups.last().unwrap().devices.as_ref().unwrap().program();
+    let before = program::exchange(Some(&wider), directory).unwrap();
+    check_devices(&cgroup, [true, true, false]);
+    before.restore(directory).unwrap();
+    check_devices(&cgroup, [true, false, false]);
+    let before = program::exchange(None, directory).unwrap();
+    check_devices(&cgroup, [true, true, true]);
+    before.restore(directory).unwrap();
+    check_devices(&cgroup, [true, false, false]);
+    cgroup.delete().unwrap();
+}

@@ -3,7 +3,9 @@
 //! [`Hierarchies`] is what this host has mounted, [`plan`] decides purely where
 //! a container goes and what is written there, [`CgroupPlan::create`] does it,
 //! and the [`Cgroup`] that results remembers resolved directories, so that
-//! whoever pauses, kills or deletes the container derives nothing anew.
+//! whoever pauses, kills or deletes the container derives nothing anew, nor who
+//! changes its limits ([`Cgroup::update`]), reads its figures
+//! ([`Cgroup::stats`]) or watches it ([`Watch`]).
 //!
 //! # The price of joining
 //!
@@ -28,8 +30,12 @@ mod mounts;
 mod plan;
 mod program;
 mod resources;
+pub mod stats;
+mod update;
 mod v1;
 mod v2;
+mod watch;
+mod write;
 
 #[cfg(test)]
 mod host_tests;
@@ -38,3 +44,6 @@ pub use group::{Cgroup, Directory};
 pub use hierarchies::{Hierarchies, Hierarchy, Layout, Version};
 pub use mounts::{CgroupMount, CgroupMounts};
 pub use plan::{CgroupPlan, plan};
+pub use stats::Stats;
+pub use update::{Undo, Update};
+pub use watch::{Change, Watch};

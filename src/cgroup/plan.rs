@@ -34,6 +34,8 @@ pub(super) struct Write {
     /// Checked by the kernel against a file that a later write changes: on failure, to be tried
     /// again after those.
     pub(super) again: bool,
+    /// The file with what is in use, below which a limit is refused.
+    pub(super) not_below: Option<&'static str>,
 }
 
 impl Write {
@@ -43,7 +45,13 @@ impl Write {
         property: impl Into<String>,
     ) -> Self {
         let (file, property) = (file.into(), property.into());
-        Write { file, value: value.to_string(), property, absent: Absent::Fails, again: false }
+        let value = value.to_string();
+        Write { file, value, property, absent: Absent::Fails, again: false, not_below: None }
+    }
+
+    pub(super) fn not_below(mut self, usage: Option<&'static str>) -> Self {
+        self.not_below = usage;
+        self
     }
 
     pub(super) fn again(mut self) -> Self {
@@ -88,7 +96,7 @@ impl Group {
         Self::at(hierarchy, hierarchy.own.clone(), hierarchy.own.clone())
     }
 
-    fn at(hierarchy: &Hierarchy, path: PathBuf, floor: PathBuf) -> Self {
+    pub(super) fn at(hierarchy: &Hierarchy, path: PathBuf, floor: PathBuf) -> Self {
         Group {
             path,
             floor,

@@ -25,11 +25,41 @@ fn load(program: &[Instruction]) -> nix::Result<Arc<OwnedFd>> {
     Ok(fd)
 }
 
+/// The programs that were attached before others took their place.
+#[derive(Debug)]
+pub(super) struct Attached(Vec<OwnedFd>);
+
 /// Attaches a program in the stead of those that are there.
 pub(super) fn attach(program: &[Instruction], directory: &Directory) -> Result<()> {
-    let failed = |command: &str, errno: Errno| {
-        Error::call("bpf", format!("{command} on {:?}", directory.path.display()), errno)
-    };
+    let program = load(program).map_err(|errno| not_loaded(directory, errno))?;
+    put(Some(&program), directory).map(drop)
+}
+
+/// Attaches a program, or none, in the stead of those that are there. It is not kept for others:
+/// this process may be anybody's.
+pub(super) fn exchange(program: Option<&[Instruction]>, directory: &Directory) -> Result<Attached> {
+    let program = program.map(bpf::load_device_program).transpose();
+    let program = program.map_err(|errno| not_loaded(directory, errno))?;
+    put(program.as_ref(), directory)
+}
+
+impl Attached {
+    /// Attaches them again in the stead of what is there now.
+    pub(super) fn restore(self, directory: &Directory) -> Result<()> {
+        put(self.0.first(), directory).map(drop)
+    }
+}
+
+fn not_loaded(directory: &Directory, errno: Errno) -> Error {
+    failed(directory, "BPF_PROG_LOAD", errno)
+        .hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
+}
+
+fn failed(directory: &Directory, command: &str, errno: Errno) -> Error {
+    Error::call("bpf", format!("{command} on {:?}", directory.path.display()), errno)
+}
+
+fn put(program: Option<&OwnedFd>, directory: &Directory) -> Result<Attached> {
     let opened;
     let cgroup = match &directory.handle {
         Some(handle) => handle.as_fd(),
@@ -39,17 +69,18 @@ pub(super) fn attach(program: &[Instruction], directory: &Directory) -> Result<(
             opened.as_fd()
         }
     };
-    let program = load(program).map_err(|errno| {
-        failed("BPF_PROG_LOAD", errno).hint("restricting devices needs CAP_BPF or CAP_SYS_ADMIN")
-    })?;
+    let failed = |command, errno| failed(directory, command, errno);
     let before = bpf::device_programs(cgroup).map_err(|errno| failed("BPF_PROG_QUERY", errno))?;
     // One is exchanged in one step, so that no moment is without a rule. Of several, the others
     // go after the new one is there: all of them have to agree to an access.
     let replaced = before.first().map(AsFd::as_fd);
-    bpf::attach_device_program(cgroup, &*program, replaced)
-        .map_err(|errno| failed("BPF_PROG_ATTACH", errno))?;
-    before.iter().skip(1).try_for_each(|program| {
+    if let Some(program) = program {
+        bpf::attach_device_program(cgroup, program, replaced)
+            .map_err(|errno| failed("BPF_PROG_ATTACH", errno))?;
+    }
+    before.iter().skip(usize::from(program.is_some())).try_for_each(|program| {
         bpf::detach_device_program(cgroup, program)
             .map_err(|errno| failed("BPF_PROG_DETACH", errno))
-    })
+    })?;
+    Ok(Attached(before))
 }

@@ -29,7 +29,10 @@ pub(super) fn memory(memory: &LinuxMemory) -> Result<Vec<Write>> {
         writes.push(if holds_without { write.if_present() } else { write });
     }
     if let Some(limit) = set(memory.limit()) {
-        writes.push(Write::new("memory.max", or_max(limit), at("limit")));
+        // The kernel ends processes until a limit below what they use is kept to.
+        let checked = memory.check_before_update() == Some(true) && limit > 0;
+        let write = Write::new("memory.max", or_max(limit), at("limit"));
+        writes.push(write.not_below(checked.then_some("memory.current")));
     }
     if let Some(reservation) = set(memory.reservation()) {
         writes.push(Write::new("memory.low", or_max(reservation), at("reservation")));

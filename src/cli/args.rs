@@ -106,6 +106,34 @@ pub(super) enum Command {
         #[arg(long, short)]
         quiet: bool,
     },
+    /// Show the processes of a container
+    Ps {
+        /// As ps(1) shows them, or their numbers as JSON
+        #[arg(long, short, value_enum, default_value_t = ListFormat::Table)]
+        format: ListFormat,
+        /// The container, and options for ps(1) [default: -ef]
+        #[arg(
+            value_name = "CONTAINER [PS OPTIONS]",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        words: Vec<String>,
+    },
+    /// Print what a container has used
+    Events {
+        /// Time from one print to the next, as in 5s or 500ms
+        #[arg(long, value_name = "TIME", default_value = "5s")]
+        interval: String,
+        /// Print once
+        #[arg(long)]
+        stats: bool,
+        /// The container
+        #[arg(value_name = "CONTAINER")]
+        id: String,
+    },
+    /// Change the limits of a container that runs; what is not given stays
+    Update(Box<Update>),
     /// Write a config.json to start from
     Spec {
         /// The bundle's folder
@@ -225,4 +253,68 @@ pub(super) struct Exec {
     /// The program and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    /// File with linux.resources as JSON, or - for standard input; all other options are ignored
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) resources: Option<PathBuf>,
+    /// Weight of input and output, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub(super) blkio_weight: Option<u16>,
+    /// Period of the quota, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(super) cpu_period: Option<u64>,
+    /// Time on a processor in each period, in microseconds; -1 for no limit
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub(super) cpu_quota: Option<i64>,
+    /// Time saved up that may be used beyond the quota, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(super) cpu_burst: Option<u64>,
+    /// Weight of time on a processor, 2 to 262144
+    #[arg(long, value_name = "SHARES")]
+    pub(super) cpu_share: Option<u64>,
+    /// Period of the quota of real-time processes, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(super) cpu_rt_period: Option<u64>,
+    /// Time of real-time processes in each period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub(super) cpu_rt_runtime: Option<i64>,
+    /// Processors, as in 0-3,7
+    #[arg(long, value_name = "LIST")]
+    pub(super) cpuset_cpus: Option<String>,
+    /// Nodes of memory, as in 0-1
+    #[arg(long, value_name = "LIST")]
+    pub(super) cpuset_mems: Option<String>,
+    /// 1 to give it time that nobody else wants, 0 to end that
+    #[arg(long, value_name = "0|1")]
+    pub(super) cpu_idle: Option<i64>,
+    /// Memory, as in 512M; -1 for no limit
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub(super) memory: Option<String>,
+    /// Memory that it is left under pressure
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub(super) memory_reservation: Option<String>,
+    /// Memory and swap together; -1 for no limit
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub(super) memory_swap: Option<String>,
+    /// Without effect: Linux has dropped it
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, hide = true)]
+    pub(super) kernel_memory: Option<String>,
+    /// Without effect: Linux has dropped it
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, hide = true)]
+    pub(super) kernel_memory_tcp: Option<String>,
+    /// Processes and threads; -1 for no limit
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub(super) pids_limit: Option<i64>,
+    /// Shares of the cache, as linux.intelRdt.l3CacheSchema has them
+    #[arg(long, value_name = "SCHEMA")]
+    pub(super) l3_cache_schema: Option<String>,
+    /// Shares of memory bandwidth, as linux.intelRdt.memBwSchema has them
+    #[arg(long, value_name = "SCHEMA")]
+    pub(super) mem_bw_schema: Option<String>,
+    /// The container
+    #[arg(value_name = "CONTAINER")]
+    pub(super) id: String,
 }

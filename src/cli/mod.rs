@@ -1,11 +1,15 @@
 //! The command line, spelled as runc spells it: argv → request → container.
 
 mod args;
+mod events;
+mod figures;
 mod foreground;
 mod listening;
 mod log;
 mod process;
+mod ps;
 mod table;
+mod update;
 
 use std::process::ExitCode;
 
@@ -91,6 +95,11 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
+        Command::Ps { format, words } => ps::ps(&root()?, format, &words).map(done),
+        Command::Events { interval, stats, id } => {
+            events::events(&root()?, &id, &interval, stats).map(done)
+        }
+        Command::Update(asked) => update::update(&root()?, *asked).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
         Command::Features => {
             print(&json(&crate::features::features()));

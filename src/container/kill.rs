@@ -1,5 +1,7 @@
 //! kill: a signal to the container's init, or to all of its processes.
 
+use std::os::fd::OwnedFd;
+
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -39,9 +41,20 @@ fn kill_init(held: &Held, signal: i32) -> Result<()> {
     }
 }
 
-/// Sends a signal to everything in the container's pid namespace, which is what tells its processes
-/// from others where it has no cgroup; none there is success.
+/// Sends a signal to everything in the container's pid namespace; none there is success.
 fn kill_namespace(held: &Held, signal: i32) -> Result<()> {
+    processes_of_namespace(held, |pid, process| match pidfd::send_signal(process, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::call("pidfd_send_signal", format!("{pid}, {signal}"), errno)),
+    })
+}
+
+/// Visits everything in the container's pid namespace, which is what tells its processes from others
+/// where it has no cgroup.
+pub(super) fn processes_of_namespace(
+    held: &Held,
+    mut visit: impl FnMut(i32, &OwnedFd) -> Result<()>,
+) -> Result<()> {
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
     if !held.state.init.is_alive() {
         return Ok(());
@@ -49,13 +62,16 @@ fn kill_namespace(held: &Held, signal: i32) -> Result<()> {
     let of_init = namespace(&held.state.init.pid.to_string());
     if of_init.is_none() {
         // Until it runs its program it hides, and an ordinary user's container has no other process.
-        return kill_init(held, signal);
+        return match pidfd_of(held.state.init) {
+            Ok(init) => visit(held.state.init.pid, &init),
+            Err(_) => Ok(()),
+        };
     }
     if of_init == namespace("self") {
         let id = held.folder.id();
         let message = format!("nothing tells all processes of container {id:?} from others");
         return Err(Error::new(Kind::State, message).hint(
-            "it has neither a cgroup nor a pid namespace of its own: signal its init alone",
+            "it has neither a cgroup nor a pid namespace of its own: its init alone is known",
         ));
     }
     let processes =
@@ -64,16 +80,10 @@ fn kill_namespace(held: &Held, signal: i32) -> Result<()> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        // Held before it is looked at, so that the one that gets the signal is the one seen.
+        // Held before it is looked at, so that the one that is visited is the one seen.
         let Ok(process) = pidfd::open(Pid::from_raw(pid)) else { continue };
-        if namespace(&pid.to_string()) != of_init {
-            continue;
-        }
-        match pidfd::send_signal(&process, signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => {
-                return Err(Error::call("pidfd_send_signal", format!("{pid}, {signal}"), errno));
-            }
+        if namespace(&pid.to_string()) == of_init {
+            visit(pid, &process)?;
         }
     }
     Ok(())

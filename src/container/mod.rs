@@ -6,21 +6,29 @@
 mod config;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod kill;
 mod list;
 mod pause;
+mod pids;
 mod start;
+mod stats;
+mod update;
 
 pub use config::Config;
 pub(crate) use create::now;
 pub use create::{Creation, Running, create};
 pub use delete::delete;
+pub use events::{Awaited, Event, Events, events};
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
 pub use list::{Summary, has_init, init, list, state};
 pub use pause::{pause, resume};
+pub use pids::pids;
 pub use start::start;
+pub use stats::{Interface, Snapshot, oom_kills, stats};
+pub use update::{Change, Shares, resources, update};
 
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::Interrupt;

@@ -2,13 +2,15 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use serde_json::value::RawValue;
 
 use super::error::{blocking, to_py};
-use super::process::Process;
-use crate::container;
+use super::events::{self, Events};
+use super::process::{Home, Process};
+use crate::container::{self, Change};
 use crate::error::{Error, Kind, Result};
 use crate::helper::client::{self, Caller, Started};
 use crate::helper::{Ambient, ProcessRequest, Request, Verb};
@@ -52,6 +54,10 @@ fn binary() -> Result<PathBuf> {
 }
 
 impl Container {
+    fn home(&self) -> Home {
+        Home { root: self.root.clone(), id: self.id.clone() }
+    }
+
     fn request(&self, verb: Verb, attached: bool) -> Request {
         Request {
             root: self.root.path().to_owned(),
@@ -87,7 +93,8 @@ impl Container {
         let bundle = std::path::absolute(bundle)?;
         let verb = Verb::Create { bundle, config, start, args, terminal };
         let started = call(py, &container.request(verb, attached), stdio)?;
-        Ok((container, Process::started(started)))
+        let process = Process::started(started, container.home());
+        Ok((container, process))
     }
 
     #[staticmethod]
@@ -131,11 +138,48 @@ impl Container {
     /// The init of a container that was not created here; None once it has ended.
     fn find_init(&self) -> PyResult<Option<Process>> {
         let init = container::init(&self.root, &self.id).map_err(to_py)?;
-        Ok(init.map(|(pid, pidfd)| Process::found(pid, pidfd)))
+        Ok(init.map(|(pid, pidfd)| Process::found(pid, pidfd, self.home())))
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, |interrupt| container::start(&self.root, &self.id, interrupt))
+    }
+
+    /// The warnings.
+    fn update(&self, py: Python<'_>, resources: &str) -> PyResult<Vec<String>> {
+        let resources = serde_json::from_str(resources).map_err(|error| {
+            to_py(Error::new(Kind::Spec, format!("the resources are not JSON: {error}")))
+        })?;
+        let warnings = Mutex::new(Vec::new());
+        blocking(py, |interrupt| {
+            let change = Change { resources, ..Change::default() };
+            let warn = |warning: &str| {
+                warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning.to_owned());
+            };
+            container::update(&self.root, &self.id, change, &warn, interrupt)
+        })?;
+        Ok(warnings.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The figures of this moment as JSON.
+    fn stats(&self, py: Python<'_>) -> PyResult<String> {
+        let stats = py.detach(|| container::stats(&self.root, &self.id)).map_err(to_py)?;
+        // Numbers and names: nothing in it that JSON has no form for.
+        Ok(serde_json::to_string(&stats).unwrap_or_default())
+    }
+
+    fn events(&self) -> PyResult<Events> {
+        events::watch(&self.root, &self.id)
+    }
+
+    fn pids(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
+        py.detach(|| container::pids(&self.root, &self.id)).map_err(to_py)
+    }
+
+    /// The limits that hold, as JSON.
+    fn resources(&self) -> PyResult<String> {
+        let resources = container::resources(&self.root, &self.id).map_err(to_py)?;
+        Ok(resources.to_string())
     }
 
     #[pyo3(signature = (args, env, cwd, user, terminal, attached, stdio))]
@@ -152,7 +196,8 @@ impl Container {
         stdio: Stdio,
     ) -> PyResult<Process> {
         let process = ProcessRequest { args, env, cwd, user, terminal };
-        call(py, &self.request(Verb::Exec(process), attached), stdio).map(Process::started)
+        let started = call(py, &self.request(Verb::Exec(process), attached), stdio)?;
+        Ok(Process::started(started, self.home()))
     }
 
     fn pause(&self, py: Python<'_>) -> PyResult<()> {

@@ -4,6 +4,7 @@ mod bundle;
 mod communicate;
 mod container;
 mod error;
+mod events;
 mod process;
 mod spec;
 
@@ -22,7 +23,9 @@ mod _core {
     #[pymodule_export]
     use super::container::{Container, start_launcher};
     #[pymodule_export]
+    use super::events::Events;
+    #[pymodule_export]
     use super::process::{Process, resize_terminal};
     #[pymodule_export]
-    use super::spec::{default_spec, explain_spec, features, validate_spec};
+    use super::spec::{default_spec, explain_spec, features, number_of_bytes, validate_spec};
 }

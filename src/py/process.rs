@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use super::error::{blocking, to_py};
+use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::helper::client::Started;
 use crate::interrupt::{self, Interrupt};
 use crate::process::{self, Size, WaitStatus};
+use crate::state::Root;
 use crate::terminal::Session;
 
 /// A process in a container.
@@ -21,26 +23,45 @@ pub(super) struct Process {
     /// Where the launcher writes the wait status; none for a process that another launcher started.
     status: Mutex<Option<OwnedFd>>,
     ended: OnceLock<Option<WaitStatus>>,
+    /// Whether that was for want of memory; none where nobody can tell.
+    oom_killed: OnceLock<Option<bool>>,
+    container: Home,
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
 }
 
+/// The container that a process is in.
+pub(super) struct Home {
+    pub(super) root: Root,
+    pub(super) id: String,
+}
+
 impl Process {
-    pub(super) fn started(started: Started) -> Self {
+    pub(super) fn started(started: Started, container: Home) -> Self {
         Process {
             pid: started.pid,
             pidfd: started.pidfd,
             status: Mutex::new(Some(started.status)),
             ended: OnceLock::new(),
+            oom_killed: OnceLock::new(),
+            container,
             terminal: started.terminal,
             warnings: started.warnings,
         }
     }
 
     /// One that is found running: its end can be awaited, its status asked of the kernel.
-    pub(super) fn found(pid: i32, pidfd: OwnedFd) -> Self {
-        let (status, ended) = (Mutex::new(None), OnceLock::new());
-        Process { pid, pidfd, status, ended, terminal: None, warnings: Vec::new() }
+    pub(super) fn found(pid: i32, pidfd: OwnedFd, container: Home) -> Self {
+        Process {
+            pid,
+            pidfd,
+            status: Mutex::new(None),
+            ended: OnceLock::new(),
+            oom_killed: OnceLock::new(),
+            container,
+            terminal: None,
+            warnings: Vec::new(),
+        }
     }
 
     /// False if it still runs at the deadline.
@@ -61,8 +82,18 @@ impl Process {
             None => None,
         };
         let ended = said.or_else(|| process::exit_status(self.pid, &self.pidfd));
+        // Now, for whoever waits for it may delete the container, and the count with it.
+        self.oom_killed.get_or_init(|| self.was_oom_killed(ended?));
         self.ended.get_or_init(|| ended);
         Ok(true)
+    }
+
+    /// The kernel kills by a signal as anybody may; it counts whom it kills, by cgroup.
+    fn was_oom_killed(&self, ended: WaitStatus) -> Option<bool> {
+        if ended.returncode() != -libc::SIGKILL {
+            return Some(false);
+        }
+        container::oom_kills(&self.container.root, &self.container.id).map(|kills| kills > 0)
     }
 
     fn code(&self) -> Result<Option<i32>> {
@@ -114,6 +145,11 @@ impl Process {
     #[getter]
     fn returncode(&self) -> PyResult<Option<i32>> {
         self.code().map_err(to_py)
+    }
+
+    #[getter]
+    fn oom_killed(&self) -> Option<bool> {
+        self.oom_killed.get().copied().flatten()
     }
 
     fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {

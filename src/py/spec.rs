@@ -37,3 +37,9 @@ pub(super) fn explain_spec(json: &str, bundle: PathBuf) -> PyResult<String> {
 pub(super) fn features() -> String {
     crate::features::features().to_string()
 }
+
+/// Bytes from how people write them; `what` is named in errors.
+#[pyfunction]
+pub(super) fn number_of_bytes(what: &str, text: &str) -> PyResult<i64> {
+    spec::bytes(what, text).map_err(to_py)
+}

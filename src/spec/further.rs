@@ -1,9 +1,13 @@
-//! A process that is to join a running container: read on its own, completed from the container's.
+//! Parts of a config for a container that runs, read on their own: a process that is to join it,
+//! completed from the container's, and limits.
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{MAX_SIZE, Warning, explained, parse_with_warnings, validate_process};
+use super::{
+    MAX_SIZE, Warning, explained, parse_with_warnings, validate_process, validate_resources,
+};
 use crate::{Error, Result};
 
 /// Parses and validates a `process` on its own, as `exec --process` takes it; in errors it is
@@ -27,6 +31,20 @@ pub fn check_process(json: &[u8]) -> Result<(Process, Vec<Warning>)> {
     };
     warnings.extend(validate_process(&process).map_err(|error| explained(error, &warnings))?);
     Ok((process, warnings))
+}
+
+/// Parses and validates `resources` on their own; in errors they are `$.linux.resources`.
+///
+/// # Errors
+///
+/// As [`super::check`].
+pub fn check_resources(resources: &Value) -> Result<(LinuxResources, Vec<Warning>)> {
+    let config = format!("{{\"ociVersion\":\"1.0.0\",\"linux\":{{\"resources\":{resources}}}}}");
+    let (spec, mut warnings) = parse_with_warnings(config.as_bytes())?;
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    let resources = resources.unwrap_or_default();
+    warnings.extend(validate_resources(&resources)?);
+    Ok((resources, warnings))
 }
 
 /// Takes from the container's process what this one does not say: else it would run in the

@@ -4,6 +4,8 @@
 //! answer; what depends on the host is decided by the plan. The one exception
 //! is [`default_spec`], which writes a config for the host it runs on.
 
+mod amount;
+mod change;
 mod default;
 mod further;
 mod list;
@@ -21,15 +23,17 @@ use std::fmt;
 
 use oci_spec::runtime::Spec;
 
+pub use amount::bytes;
+pub use change::{ResourcesChange, change_resources};
 pub use default::{Host, default_spec, default_spec_for};
-pub use further::{check_process, inherit};
+pub use further::{check_process, check_resources, inherit};
 pub use list::parse_list;
 pub(crate) use names::names;
 pub(crate) use parse::join;
 pub use parse::{MAX_SIZE, parse, parse_with_warnings};
 pub use validate::{
     MOST_NODES, MOST_PROCESSORS, NEWEST_VERSION, OLDEST_VERSION, sysctl_path, validate,
-    validate_process,
+    validate_process, validate_resources,
 };
 
 use crate::Result;

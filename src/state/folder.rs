@@ -16,6 +16,8 @@ use crate::interrupt::Interrupt;
 
 const STATE: &str = "state.json";
 const INIT: &str = "init";
+const LIMITS: &str = "limits";
+const NEW_LIMITS: &str = "limits.new";
 /// The name of the start socket in a container's folder.
 pub const START_SOCKET: &str = "start";
 /// Its name until the container is created to the end.
@@ -103,6 +105,30 @@ impl Folder {
         self.write_new(INIT, format!("{} {}\n", init.pid, init.start_time).as_bytes())
     }
 
+    /// Writes down limits that are going to hold; nobody reads them before
+    /// [`publish_limits`](Self::publish_limits), which no full disk can fail.
+    pub fn prepare_limits(&self, limits: &[u8]) -> Result<()> {
+        // One that was killed in between left its own.
+        self.remove_file(NEW_LIMITS)?;
+        self.write_new(NEW_LIMITS, limits)
+    }
+
+    /// The limits that were written down do not come to hold; one more try removes them as well.
+    pub fn discard_limits(&self) {
+        let _ = self.remove_file(NEW_LIMITS);
+    }
+
+    /// The limits that were written down hold now.
+    pub fn publish_limits(&self) -> Result<()> {
+        renameat(&self.fd, NEW_LIMITS, &self.fd, LIMITS)
+            .map_err(|errno| Error::path_call("rename", self.path.join(NEW_LIMITS), errno))
+    }
+
+    /// The limits that were published last; none where the config's still hold.
+    pub fn limits(&self) -> Result<Option<Vec<u8>>> {
+        self.read_file(LIMITS)
+    }
+
     fn write_new(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
@@ -185,7 +211,7 @@ impl Folder {
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
         self.remove_tree()?;
-        for name in [NEW_START_SOCKET, START_SOCKET, INIT, STATE] {
+        for name in [NEW_START_SOCKET, START_SOCKET, NEW_LIMITS, LIMITS, INIT, STATE] {
             self.remove_file(name)?;
         }
         match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {

@@ -1,9 +1,10 @@
 //! What is known of a container, on disk: it outlives whoever created it.
 //!
 //! `<root>/<id>/` holds `state.json`, which records what was resolved at
-//! creation so that nothing is derived anew later, `init`, who that is, and until the container is
-//! started `start`, the socket on which its init waits; and `rootfs`, if the container has mounts
-//! and is in the host's mount namespace. The folder's flock(2) is the container's lock.
+//! creation so that nothing is derived anew later, `init`, who that is, until the container is
+//! started `start`, the socket on which its init waits, once its limits were changed `limits`, those
+//! that hold, and `rootfs`, if the container has mounts and is in the host's mount namespace. The
+//! folder's flock(2) is the container's lock.
 
 mod folder;
 mod process;

@@ -16,7 +16,7 @@ mod version;
 use std::fmt::Display;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 use serde::Serialize;
 
 pub use sysctl::sysctl_path;
@@ -62,6 +62,17 @@ pub fn validate(spec: &Spec) -> Result<Vec<Warning>> {
 pub fn validate_process(process: &Process) -> Result<Vec<Warning>> {
     let mut warnings = Warnings::default();
     process::check(process, &mut warnings)?;
+    Ok(warnings.0)
+}
+
+/// Checks limits that are to hold for a running container.
+///
+/// # Errors
+///
+/// As [`validate`].
+pub fn validate_resources(resources: &LinuxResources) -> Result<Vec<Warning>> {
+    let mut warnings = Warnings::default();
+    resources::validate(resources, &mut warnings)?;
     Ok(warnings.0)
 }
 

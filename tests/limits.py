@@ -1,0 +1,66 @@
+"""Limits for the tests' containers, and where the kernel keeps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+
+if TYPE_CHECKING:
+    import rscontainer as rsc
+
+FOREVER = ["sleep", "1000"]
+MIB = 2**20
+
+
+def controllers() -> set[str]:
+    """The controllers that a hierarchy mounted on this host has."""
+    found = set()
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup":
+            found |= set(options.split(","))
+        elif kind == "cgroup2":
+            found |= set(Path(place, "cgroup.controllers").read_text().split())
+    return found
+
+
+def needs(controller: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(
+        controller not in controllers(), reason=f"no {controller} controller in a mounted hierarchy"
+    )
+
+
+def limiting(**resources: Any) -> Callable[[rsc.Spec], None]:
+    def change(spec: rsc.Spec) -> None:
+        spec.linux.resources = {**spec.linux.resources.to_dict(), **resources}
+
+    return change
+
+
+def cgroup_files(pid: int, name: str) -> list[Path]:
+    """The files of this name in the cgroups of a process."""
+    found = []
+    mounts = [line.split()[:4] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, own, path = line.split(":", 2)
+        for _, place, kind, options in mounts:
+            at_home = (
+                kind == "cgroup2" if not own else set(own.split(",")) <= set(options.split(","))
+            )
+            if kind.startswith("cgroup") and at_home:
+                found.append(Path(place + path, name))
+    return [file for file in found if file.exists()]
+
+
+def cgroup_file(pid: int, *names: str) -> str:
+    """The text of the one file that has one of these names in the cgroups of a process."""
+    (file,) = (file for name in names for file in cgroup_files(pid, name))
+    return file.read_text().strip()
+
+
+def has_a_cgroup(container: rsc.Container) -> bool:
+    """Whether it has, in every hierarchy; an ordinary user's may not."""
+    lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
+    return all(line.endswith(f"/{container.id}") for line in lines)
