@@ -47,6 +47,22 @@ pub(crate) fn warn(message: &str) {
     }
 }
 
+/// Who hears what is being done.
+static DEBUG: std::sync::OnceLock<fn(&dyn std::fmt::Display)> = std::sync::OnceLock::new();
+
+/// Says what is being done, where somebody asked to hear it; only then is it put into words.
+pub(crate) fn debug(what: &dyn std::fmt::Display) {
+    if let Some(listener) = DEBUG.get() {
+        listener(what);
+    }
+}
+
+/// Has what is being done told to the first who asks.
+#[cfg(feature = "cli")]
+pub(crate) fn hear_debug(listener: fn(&dyn std::fmt::Display)) {
+    let _ = DEBUG.set(listener);
+}
+
 /// Has warnings told to the first who asks, too.
 #[cfg(feature = "cli")]
 pub(crate) fn hear_warnings(listener: fn(&str)) {

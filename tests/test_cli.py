@@ -469,6 +469,32 @@ def test_log_as_text(cli: CommandLine, box: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("logged", [False, True])
+def test_debug_says_what_is_done(
+    cli: CommandLine, bundle: BundleFactory, box: str, tmp_path: Path, logged: bool
+) -> None:
+    def change(spec: rsc.Spec) -> None:
+        spec.process.execCPUAffinity = {"initial": "0", "final": "0"}
+
+    place = bundle(change, args=["sleep", "1000"])
+    log = tmp_path / "log"
+    options = ["--debug", *(["--log", log] if logged else [])]
+    run = tmp_path / "run"
+    with run.open("w") as file:
+        cli(*options, "run", "-d", "-b", place.path, box, **{**QUIET, "stderr": file})
+    said = log.read_text() if logged else run.read_text()
+    assert "parent: clone with new " in said
+    assert ('mask "/proc/keys"' if not logged else r"mask \"/proc/keys\"") in said
+    done = cli(*options, "exec", box, "true")
+    said = log.read_text() if logged else done.stderr
+    assert "parent: run on processors 0 (affinity: 0x1)" in said
+    if logged:
+        assert run.read_text() == done.stderr == ""
+        pattern = r'(time="[^"]+" level=debug msg=".*"\n)+'
+        assert re.fullmatch(pattern, said)
+    cli("delete", "--force", box)
+
+
 def test_root_comes_before_the_command(cli: CommandLine, root: Path, running: str) -> None:
     assert (root / running / "state.json").exists()
     done = subprocess.run(

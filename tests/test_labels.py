@@ -79,17 +79,3 @@ def test_exec_with_a_label(bundle: BundleFactory, root: Path, box: str, cli: Com
     with Container.run(box, bundle(args=["sleep", "1000"]), root=root):
         done = cli("exec", "--process-label", LABEL, box, "true", check=False)
         assert f'$.process.selinuxLabel = "{LABEL}"' in done.stderr
-
-
-def test_mount_label_without_a_mount_namespace(bundle: BundleFactory) -> None:
-    def change(spec: rsc.Spec) -> None:
-        spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "mount"]
-        spec.linux.mountLabel = LABEL
-        for name in ("maskedPaths", "readonlyPaths"):
-            del spec.linux[name]
-        del spec.hostname
-        spec.mounts = []
-
-    with pytest.raises(rsc.SpecError, match="needs a mount namespace") as caught:
-        bundle(change).spec.explain()
-    assert caught.value.path == "$.linux.mountLabel"

@@ -407,9 +407,9 @@ def test_hooks_order_and_input(bundle: BundleFactory, root: Path, box: str, tmp_
         if point != "poststop":
             assert state["pid"] == pid
     assert statuses == {
-        "prestart": "creating",
-        "createRuntime": "creating",
-        "createContainer": "creating",
+        "prestart": "created",
+        "createRuntime": "created",
+        "createContainer": "created",
         "startContainer": "created",
         "poststart": "running",
         "poststop": "stopped",

@@ -736,6 +736,16 @@ def test_masked_paths(sh: Shell, bundle: BundleFactory) -> None:
     assert not (made.rootfs / "not").exists()
 
 
+def test_relative_paths_are_hidden_as_if_from_the_root(sh: Shell) -> None:
+    def change(spec: rsc.Spec) -> None:
+        spec.linux.maskedPaths = ["proc/version", "not/there"]
+        spec.linux.readonlyPaths = ["proc/sys"]
+
+    script = "cd /etc; cat /proc/version; echo x >/proc/sys/kernel/hostname"
+    assert "Read-only file system" in sh(f"{{ {script}; }} 2>&1 || true", change)
+    assert "Linux" not in sh(script + " || true", change)
+
+
 def test_read_only_paths(sh: Shell, bundle: BundleFactory, tree: Path) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.linux.readonlyPaths = ["/sealed", "/etc/passwd", "/not/there", "/tmp", "/proc/sys"]

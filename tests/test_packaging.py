@@ -176,10 +176,11 @@ def test_import_brings_little_in() -> None:
 
 
 def test_finding_the_binary_is_quick() -> None:
+    # Its own time, for others may have the processor meanwhile.
     code = (
         "import time, rscontainer, sys; assert 'rscontainer._binary' not in sys.modules; "
-        "begun = time.perf_counter(); from rscontainer._binary import binary; binary(); "
-        "print((time.perf_counter() - begun) * 1000)"
+        "begun = time.process_time(); from rscontainer._binary import binary; binary(); "
+        "print((time.process_time() - begun) * 1000)"
     )
     taken = [float(run(sys.executable, "-c", code)) for _ in range(9)]
     assert statistics.median(taken) <= 3

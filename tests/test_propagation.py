@@ -203,8 +203,9 @@ def test_nothing_else_reaches_a_host_that_shares_all(
     before, after, within = (tmp_path / name for name in ("before", "after", "within"))
     run = " ".join(cli.argv("run", "-b", os.fspath(made), box))
     look = "cat /proc/self/mountinfo"
-    steps = f"{look} >{before}; {run} >{within}; {look} >{after}"
-    argv = ["unshare", "--mount", "--propagation", "shared", "sh", "-c", steps]
+    # Private first, or its mounts would be peers of the real host's where those are shared.
+    steps = f"mount --make-rshared /; {look} >{before}; {run} >{within}; {look} >{after}"
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", steps]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
     assert " /proc " in within.read_text(), done.stderr
     assert " shared:" in before.read_text()

@@ -23,15 +23,16 @@ QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL}
 
 
 def ungrantable(spec: rsc.Spec) -> None:
-    """Ask for what no host can grant: inheritable and not in the bounding set (capset(2))."""
+    """Ask for what no host can grant: ambient and not inheritable (capabilities(7))."""
     sets = spec.process.capabilities
-    sets.bounding = ["CAP_KILL"]
-    sets.permitted = sets.effective = ["CAP_KILL"]
-    sets.ambient = []
-    sets.inheritable = ["CAP_CHOWN"]
+    sets.bounding = sets.permitted = sets.effective = sets.ambient = ["CAP_KILL"]
+    sets.inheritable = []
 
 
-WORDS = "$.process.capabilities.inheritable: CAP_CHOWN cannot be granted: not in bounding"
+WORDS = (
+    "$.process.capabilities.ambient: CAP_KILL cannot be granted: "
+    "not in both permitted and inheritable"
+)
 
 
 @pytest.mark.parametrize("command", ["create", "run"])

@@ -13,13 +13,13 @@ pub(super) struct Arguments {
     /// $XDG_RUNTIME_DIR/rscontainer]
     #[arg(long, value_name = "FOLDER")]
     pub(super) root: Option<PathBuf>,
-    /// File to append errors and warnings to
+    /// File to append errors, warnings and what --debug says to
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
-    /// Accepted for compatibility: errors are always complete
+    /// Say what is done, each step of it, in the log or on standard error
     #[arg(long)]
     pub(super) debug: bool,
     /// Have systemd make the cgroups (not supported yet)

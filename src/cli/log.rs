@@ -24,6 +24,18 @@ pub(super) fn open(path: PathBuf, format: LogFormat) {
     crate::hear_warnings(|message| write("warning", message));
 }
 
+/// Has what is being done said as well, in the log if there is one.
+pub(super) fn debug() {
+    crate::hear_debug(|what| {
+        for line in what.to_string().lines() {
+            match LOG.get() {
+                Some(_) => write("debug", line),
+                None => eprintln!("rscontainer: debug: {line}"),
+            }
+        }
+    });
+}
+
 /// Says why the command failed.
 pub(super) fn error(error: &Error) {
     eprintln!("rscontainer: error: {error}");

@@ -45,6 +45,9 @@ pub fn main(program: StageProgram) -> ExitCode {
     if let Some(path) = &arguments.log {
         log::open(path.clone(), arguments.log_format);
     }
+    if arguments.debug {
+        log::debug();
+    }
     match carry_out(arguments, stage) {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error, if runs_program { 255 } else { 1 }),

@@ -77,6 +77,7 @@ pub fn create(creation: Creation<'_>) -> Result<Running> {
         setgroups: None,
         session_keyring: creation.session_keyring,
         pivot: creation.pivot,
+        tree: creation.root.tree(creation.id),
     };
     let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
     creation.config.warnings.iter().chain(&plan.warnings).for_each(|it| (creation.warn)(it));
@@ -112,6 +113,9 @@ impl<'a> Making<'a> {
         // was killed can take it all away.
         let state = self.state.insert(new_state(&creation, self.plan)?);
         folder.record(state)?;
+        if self.plan.host_tree().is_some() {
+            folder.make_tree()?;
+        }
         state.cgroup = Cgroup::default();
         let resctrl = state.resctrl.take();
         state.cgroup = self.plan.cgroup.begin()?;
@@ -153,6 +157,8 @@ impl<'a> Making<'a> {
         if let Some(child) = self.child.take() {
             child.kill();
         }
+        // Before any hook, which may want to unmount what the rootfs or a volume is on.
+        let _ = self.folder.as_ref().map(Folder::remove_tree);
         // The error that led here is the one to report.
         if let Some(mut state) = self.state.take() {
             let _ = std::mem::take(&mut state.cgroup).take_back();
@@ -197,7 +203,8 @@ impl Duties for Parent<'_> {
     }
 
     fn hooks(&mut self, point: HookPoint) -> Result<Vec<u8>> {
-        let state = self.state.to_oci_json(Status::Creating);
+        // Hooks run after step 2 of the lifecycle, which is when "created" begins (runtime.md#state).
+        let state = self.state.to_oci_json(Status::Created);
         if point == HookPoint::CreateRuntime {
             hooks::run(&self.plan.hooks.create_runtime, &state, &mut never)?;
         }
@@ -222,7 +229,8 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
         id: creation.id.to_owned(),
         init: ProcessId::default(),
         bundle: creation.bundle.to_owned(),
-        rootfs: rootfs(spec, creation.bundle),
+        // Where the mounts are, for hooks that look into the container.
+        rootfs: plan.host_tree().map_or_else(|| rootfs(spec, creation.bundle), Path::to_owned),
         created: now(),
         owner: nix::unistd::geteuid().as_raw(),
         annotations: spec

@@ -72,6 +72,8 @@ fn take_away(folder: Folder, state: &State, interrupt: Interrupt<'_>) -> Result<
         state.cgroup.delete()?;
     }
     state.resctrl.as_ref().map_or(Ok(()), Resctrl::delete)?;
+    // Before any hook, which may want to unmount what the rootfs or a volume is on.
+    folder.remove_tree()?;
     poststop(state, interrupt)?;
     folder.remove()
 }

@@ -60,6 +60,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         setgroups: allows_setgroups(held.state.init.pid),
         session_keyring: held.state.session_keyring,
         pivot: true,
+        tree: execution.root.tree(execution.id),
     };
     let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
     plan.warnings.iter().for_each(|warning| (execution.warn)(warning));

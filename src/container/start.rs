@@ -31,7 +31,7 @@ pub fn start(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<()> {
             // The hook's error is the one to report; whatever does not end is delete's to name.
             let _ = super::delete::end(&held, interrupt);
         }),
-        Ok(Some(failed)) => Err(explain(&held, failed)),
+        Ok(Some(failed)) => Err(explain(root, &held, failed)),
         Err(errno) => Err(Error::call("recvmsg", "from the container's init", errno)),
     }
 }
@@ -48,7 +48,7 @@ fn connect(folder: &Folder) -> Result<OwnedFd> {
 
 /// The init sends a step's number; the plan that has its words is compiled again, for this error
 /// alone.
-fn explain(held: &Held, failed: crate::init::Message) -> Error {
+fn explain(root: &Root, held: &Held, failed: crate::init::Message) -> Error {
     let state = &held.state;
     let plan = crate::spec::parse(state.config.get().as_bytes()).and_then(|spec| {
         let situation = Situation {
@@ -59,6 +59,7 @@ fn explain(held: &Held, failed: crate::init::Message) -> Error {
             setgroups: None,
             session_keyring: state.session_keyring,
             pivot: true,
+            tree: root.tree(&state.id),
         };
         Plan::compile(&spec, &Facts::probe()?, &situation)
     });

@@ -10,6 +10,7 @@ mod copy_up;
 mod devices;
 mod filesystem;
 mod home;
+mod host_mounts;
 mod keyring;
 mod mounts;
 mod move_root;
@@ -198,6 +199,7 @@ impl<'plan> Child<'plan> {
             Step::DetachPropagation(_)
             | Step::DetachMountOf { .. }
             | Step::AttachRootfs { .. }
+            | Step::MountRootfs { .. }
             | Step::OpenSource { .. }
             | Step::AwaitSources { .. }
             | Step::Mount(_)

@@ -35,6 +35,9 @@ impl Child<'_> {
             Step::DetachPropagation(flag) => propagation::detach_all(*flag),
             Step::DetachMountOf { path } => propagation::detach_mount_of(path),
             Step::AttachRootfs { path } => self.attach_rootfs(path),
+            Step::MountRootfs { path, at, propagation } => {
+                self.mount_rootfs(path, at, *propagation)
+            }
             Step::OpenSource { path, with_submounts } => {
                 let tree = mount::clone_tree(AT_FDCWD, path, *with_submounts);
                 self.sources.push(Some(tree.map_err(Failure::of("open_tree"))?));
@@ -156,6 +159,9 @@ impl Child<'_> {
         if asked.procfs {
             check_procfs(&tree)?;
         }
+        if asked.slave {
+            propagation::set_slave(&tree)?;
+        }
         let target = self.target_like(&tree, &asked.target)?;
         set_attributes(&tree, &asked.attributes, asked.recursive.as_ref())?;
         mount::attach(tree, target).map_err(Failure::of("move_mount"))
@@ -231,7 +237,9 @@ impl Child<'_> {
     fn chroot(&mut self) -> Done {
         let root = self.root.take().ok_or(Failure::new("chroot", Errno::EBADF))?;
         nix::unistd::fchdir(&root).map_err(Failure::of("fchdir"))?;
-        nix::unistd::chroot(c".").map_err(Failure::of("chroot"))
+        nix::unistd::chroot(c".").map_err(Failure::of("chroot"))?;
+        self.masks = Masks::default();
+        Ok(())
     }
 }
 

@@ -15,13 +15,18 @@ fn set(mount: impl AsFd, propagation: u64, recursive: bool) -> nix::Result<()> {
     mount::set_attributes(mount, &attributes, recursive)
 }
 
+/// Of a tree and all mounts below its root.
+pub(super) fn set_all(tree: &OwnedFd, propagation: u64) -> Done {
+    set(tree, propagation, true).map_err(Failure::of("mount_setattr"))
+}
+
 /// A tree hears of its masters' mounts and tells nobody of its own.
 pub(super) fn set_slave(tree: &OwnedFd) -> Done {
-    set(tree, libc::MS_SLAVE, true).map_err(Failure::of("mount_setattr"))
+    set_all(tree, libc::MS_SLAVE)
 }
 
 pub(super) fn detach_all(propagation: u64) -> Done {
-    set(open_path(c"/")?, propagation, true).map_err(Failure::of("mount_setattr"))
+    set_all(&open_path(c"/")?, propagation)
 }
 
 /// The mount that has `path`, alone: pivot_root(2) refuses a root on a shared mount, and the rootfs

@@ -21,10 +21,16 @@ pub(super) fn for_step(error: Error, step: &Step, errno: Errno) -> Error {
             "the user has no keys left: raise a limit in /proc/sys/kernel/keys, or give \
              --no-new-keyring"
         }
-        (Step::AttachRootfs { .. }, Errno::ENOENT) => {
+        (Step::MountRootfs { .. }, Errno::EPERM) => {
+            "this needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace here: add \
+             {\"type\": \"mount\"} to $.linux.namespaces"
+        }
+        (Step::AttachRootfs { .. } | Step::MountRootfs { .. }, Errno::ENOENT) => {
             "unpack an image's file system there, or point $.root.path at one"
         }
-        (Step::AttachRootfs { .. }, Errno::ENOTDIR) => "the rootfs must be a folder",
+        (Step::AttachRootfs { .. } | Step::MountRootfs { .. }, Errno::ENOTDIR) => {
+            "the rootfs must be a folder"
+        }
         (Step::Bind(_) | Step::OpenSource { .. }, Errno::ENOENT) => {
             "the source must exist on the host"
         }

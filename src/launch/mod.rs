@@ -101,6 +101,7 @@ impl<'a> Launch<'a, '_> {
     /// A namespace that cannot be joined or made here.
     pub fn begin(self) -> Result<Launched<'a>> {
         own_mounts::refuse(self.plan)?;
+        crate::debug(self.plan);
         let (channel, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for the child", errno))?;
         let Launch { plan, cgroup, cradle, start_socket, stdio, container } = self;
@@ -332,6 +333,7 @@ fn path_of(step: &Step) -> Option<String> {
         Step::Exec { argv, .. } => argv.as_slice().first()?,
         Step::OpenNamespace { path, .. }
         | Step::AttachRootfs { path }
+        | Step::MountRootfs { path, .. }
         | Step::Sysctl { path, .. }
         | Step::Link { path, .. }
         | Step::MakeDir(path)

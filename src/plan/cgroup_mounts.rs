@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
+use super::host_mounts::Tree;
 use super::mounts::{below, unless_empty};
 use super::options::Options;
 use super::step::{BindMount, FilesystemMount, Namespace, Step};
@@ -76,6 +77,7 @@ impl Compiler<'_> {
                 target,
                 procfs: false,
                 with_submounts: false,
+                slave: self.tree == Tree::OnHost,
                 attributes,
                 recursive: unless_empty(options.recursive),
             };

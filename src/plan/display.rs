@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Display, Formatter};
 
+use super::scheduling::shown_mask;
 use super::step::{
     BindMount, DeviceNode, FilesystemMount, HookPoint, SecurityModule, StartSignal, Step,
 };
@@ -26,7 +27,8 @@ impl Display for Plan {
             writeln!(f, "parent: unshare time namespace, offsets {:?}", offsets.trim_end())?;
         }
         if let Some(processors) = &self.born.affinity {
-            writeln!(f, "parent: run on processors {}", shown_list(processors))?;
+            let list = shown_list(processors);
+            writeln!(f, "parent: run on processors {list} (affinity: {})", shown_mask(processors))?;
         }
         if self.born.enter_container != 0 {
             let namespaces = namespaces(self.born.enter_container);
@@ -155,7 +157,9 @@ impl Display for BindMount {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let verb = if self.with_submounts { "rbind" } else { "bind" };
         write!(f, "{verb} {} on {}", Quoted(&self.source), Quoted(&self.target))?;
-        options(f, &attribute_words(&self.attributes, self.recursive.as_ref()))
+        let slave = self.slave.then(|| "rslave".to_owned());
+        let words = attribute_words(&self.attributes, self.recursive.as_ref());
+        options(f, &slave.into_iter().chain(words).collect::<Vec<_>>())
     }
 }
 
@@ -261,6 +265,10 @@ impl Display for Step {
             Step::OpenSource { path, .. } => write!(f, "open {}", Quoted(path)),
             Step::AwaitSources { count } => write!(f, "await {count} id-mapped sources"),
             Step::AttachRootfs { path } => write!(f, "attach rootfs {}", Quoted(path)),
+            Step::MountRootfs { path, at, propagation } => {
+                let word = propagation_word(*propagation).unwrap_or_default();
+                write!(f, "mount rootfs {} on {} (r{word})", Quoted(path), Quoted(at))
+            }
             Step::Mount(mount) => mount.fmt(f),
             Step::Bind(bind) => bind.fmt(f),
             Step::Remount { target, parameters, attributes, recursive } => {

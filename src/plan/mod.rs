@@ -10,6 +10,7 @@ mod devices;
 mod display;
 mod facts;
 mod hooks;
+mod host_mounts;
 mod id_mapped;
 mod id_maps;
 mod keyring;
@@ -25,7 +26,7 @@ pub mod seccomp;
 mod situation;
 pub mod step;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use display::namespaces as namespace_names;
 pub use facts::Facts;
 pub use hooks::{HookProgram, HookPrograms};
+use host_mounts::Tree;
 pub use id_mapped::{MappedTree, MountIds};
 pub use id_maps::{IdMap, IdMaps};
 pub use labels::SecurityModules;
@@ -138,9 +140,15 @@ impl Plan {
         compiler.push(Step::JoinCgroup, "");
         born.affinity = compiler.exec_affinity(process)?;
         compiler.exec_labels(process)?;
-        let chroot = !compiler.has(Namespace::Mount);
+        compiler.sort_tree(spec);
+        let chroot = compiler.tree != Tree::Apart;
         if chroot {
-            let path = c_path(&compiler.rootfs(spec)?, || "$.root.path".to_owned())?;
+            // Not the root of its init, which may have changed that.
+            let rootfs = match compiler.tree {
+                Tree::OnHost => situation.tree.clone(),
+                _ => compiler.rootfs(spec)?,
+            };
+            let path = c_path(&rootfs, || "$.root.path".to_owned())?;
             compiler.push(Step::AttachRootfs { path }, "$.root.path");
         }
         let namespaces = all & !born.enter_container;
@@ -164,6 +172,14 @@ impl Plan {
     /// Whether the child clones again, and another goes on in its place.
     pub fn clones_again(&self) -> bool {
         self.steps.iter().any(|planned| matches!(planned.step, Step::CloneAgain { .. }))
+    }
+
+    /// Where the container's tree is, if it is mounted in the host's mount namespace.
+    pub fn host_tree(&self) -> Option<&Path> {
+        self.steps.iter().find_map(|planned| match &planned.step {
+            Step::MountRootfs { at, .. } => Some(Path::new(OsStr::from_bytes(at.to_bytes()))),
+            _ => None,
+        })
     }
 
     /// A step as an error names it.
@@ -192,6 +208,8 @@ pub(crate) struct Compiler<'a> {
     setgroups: bool,
     /// What is asked of the container's `/`: the flag, and whether of all below too.
     root_propagation: Option<(u64, bool)>,
+    /// Where its mounts go.
+    tree: Tree,
 }
 
 impl<'a> Compiler<'a> {
@@ -217,6 +235,7 @@ impl<'a> Compiler<'a> {
             cgroup_awaited: false,
             setgroups: situation.setgroups.unwrap_or(facts.setgroups),
             root_propagation: None,
+            tree: Tree::Apart,
         }
     }
 
@@ -234,6 +253,8 @@ impl<'a> Compiler<'a> {
     fn container(&mut self, spec: &Spec) -> Result<Born> {
         self.sort_namespaces(spec);
         self.sort_propagation(spec)?;
+        self.sort_tree(spec);
+        self.check_host_mounts(spec)?;
         let none = process::absent();
         let process = match (spec.process(), self.situation.start) {
             (Some(process), _) => process,
@@ -248,7 +269,8 @@ impl<'a> Compiler<'a> {
         }
         let mut born = self.namespaces(spec)?;
         born.oom_score_adj = oom_score_adj.filter(|_| self.new_user_namespace());
-        if self.has(Namespace::Mount) {
+        let mounts = self.tree != Tree::Bare;
+        if mounts {
             // Still as the host's root, for whom the folders on the way may be open alone.
             self.attach_rootfs(spec, &rootfs)?;
         }
@@ -258,7 +280,7 @@ impl<'a> Compiler<'a> {
         self.push(Step::NewSession, "");
         self.session_keyring(process, true)?;
         self.host_names(spec)?;
-        if self.has(Namespace::Mount) {
+        if mounts {
             self.mounts(spec)?;
             self.devices(spec)?;
             let cwd = c_path(process.cwd(), || "$.process.cwd".to_owned())?;
@@ -266,13 +288,10 @@ impl<'a> Compiler<'a> {
             self.mount_label(spec)?;
             self.hidden_paths(spec)?;
         } else {
-            self.refuse_mounts(spec)?;
-            self.push(
-                Step::AttachRootfs { path: c_path(&rootfs, || "$.root.path".to_owned())? },
-                "$.root.path",
-            );
+            let path = c_path(&rootfs, || "$.root.path".to_owned())?;
+            self.push(Step::AttachRootfs { path }, "$.root.path");
         }
-        self.streams(process, self.has(Namespace::Mount))?;
+        self.streams(process, mounts)?;
         // Hooks find the container's network as it is to be.
         self.net_devices(spec)?;
         self.hooks_before_pivot();
@@ -285,6 +304,7 @@ impl<'a> Compiler<'a> {
         self.await_cgroup();
         self.all_processors();
         self.process(spec, process)?;
+        self.warn_of_chroot(process);
         Ok(born)
     }
 
@@ -335,34 +355,6 @@ impl<'a> Compiler<'a> {
         if self.new_namespaces & libc::CLONE_NEWCGROUP != 0 {
             let step = Step::Unshare { namespaces: libc::CLONE_NEWCGROUP };
             self.push(step, "$.linux.namespaces");
-        }
-    }
-
-    /// Without a mount namespace every mount would be the host's.
-    fn refuse_mounts(&self, spec: &Spec) -> Result<()> {
-        let linux = spec.linux().as_ref();
-        let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
-        let label = linux.and_then(|linux| linux.mount_label().as_deref());
-        let any = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
-        let needs = [
-            ("$.mounts", spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty())),
-            (
-                "$.linux.devices",
-                linux.and_then(|linux| linux.devices().as_ref()).is_some_and(|all| !all.is_empty()),
-            ),
-            ("$.linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
-            ("$.root.readonly", read_only == Some(true)),
-            ("$.linux.maskedPaths", any(linux.and_then(|linux| linux.masked_paths().as_ref()))),
-            ("$.linux.readonlyPaths", any(linux.and_then(|linux| linux.readonly_paths().as_ref()))),
-        ];
-        match needs.into_iter().find(|(_, given)| *given) {
-            Some((at, _)) => {
-                let message =
-                    "needs a mount namespace: without one it would change the host's mounts";
-                Err(Error::spec(at, None, "config-linux.md#namespaces", message)
-                    .hint("add {\"type\": \"mount\"} to $.linux.namespaces"))
-            }
-            None => Ok(()),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `mounts`, the rootfs and what is hidden in it, as steps.
 
 use std::ffi::{CString, OsStr};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
+use super::host_mounts::Tree;
 use super::options::Options;
 use super::step::{BindMount, FilesystemMount, Step};
 use super::{Compiler, c_path, c_string};
@@ -124,6 +126,7 @@ impl Compiler<'_> {
                 procfs: is_proc(&target),
                 target,
                 with_submounts: options.bind.unwrap_or(true),
+                slave: self.tree == Tree::OnHost,
                 attributes: options.attributes,
                 recursive: unless_empty(options.recursive),
             }),
@@ -152,12 +155,12 @@ impl Compiler<'_> {
         let Some(linux) = spec.linux() else { return Ok(()) };
         for (index, path) in linux.readonly_paths().iter().flatten().enumerate() {
             let at = format!("$.linux.readonlyPaths[{index}]");
-            let path = c_string(path, || at.clone())?;
+            let path = from_root(path, &at)?;
             self.push(Step::ReadOnly(path), at);
         }
         for (index, path) in linux.masked_paths().iter().flatten().enumerate() {
             let at = format!("$.linux.maskedPaths[{index}]");
-            let path = c_string(path, || at.clone())?;
+            let path = from_root(path, &at)?;
             self.push(Step::Mask(path), at);
         }
         Ok(())
@@ -229,5 +232,9 @@ pub(super) fn below(folder: &CString, name: &str, json_path: &str) -> Result<CSt
 
 /// A destination as an absolute path; 1.0 allowed relative ones, meant from `/`.
 fn destination(path: &Path, json_path: &str) -> Result<CString> {
-    c_path(&Path::new("/").join(path), || format!("{json_path}.destination"))
+    from_root(path, format_args!("{json_path}.destination"))
+}
+
+fn from_root(path: impl AsRef<Path>, at: impl Display) -> Result<CString> {
+    c_path(&Path::new("/").join(path), || at.to_string())
 }

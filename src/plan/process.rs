@@ -145,27 +145,22 @@ impl Compiler<'_> {
         };
         if missing != 0 {
             self.warnings.push(format!(
-                "$.process.capabilities: this process cannot grant {}",
+                "$.process.capabilities: ignoring unknown or unavailable capabilities: [{}]",
                 super::display::capabilities(missing)
             ));
         }
-        let beyond = bits.sets.inheritable & !bits.bounding;
-        if beyond != 0 {
+        // The other sets are validated to agree; these are raised one by one, and prctl(2) refuses
+        // just those that are not both permitted and inheritable.
+        let ambient = bits.ambient & bits.sets.permitted & bits.sets.inheritable;
+        let refused = bits.ambient & !ambient;
+        if refused != 0 {
             self.warnings.push(format!(
-                "$.process.capabilities.inheritable: {} cannot be granted: not in bounding",
-                super::display::capabilities(beyond)
+                "$.process.capabilities.ambient: {} cannot be granted: not in both permitted and \
+                 inheritable",
+                super::display::capabilities(refused)
             ));
         }
-        // What the kernel would refuse as a whole is granted as far as it goes (capset(2), prctl(2)):
-        // nothing in effect that is not permitted, nothing inheritable past the bounding set, in
-        // the ambient set only what is both permitted and inheritable.
-        let sets = CapabilitySets {
-            effective: bits.sets.effective & bits.sets.permitted,
-            inheritable: bits.sets.inheritable & bits.bounding,
-            ..bits.sets
-        };
-        let ambient = bits.ambient & sets.permitted & sets.inheritable;
-        Bits { ambient, sets, ..bits }
+        Bits { ambient, ..bits }
     }
 
     fn await_start(&mut self) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, Spec};
 
+use super::host_mounts::Tree;
 use super::options::Options;
 use super::step::{Namespace, Step};
 use super::{Compiler, c_path};
@@ -56,6 +57,9 @@ impl Compiler<'_> {
     pub(super) fn attach_rootfs(&mut self, spec: &Spec, rootfs: &Path) -> Result<()> {
         let path = c_path(rootfs, || "$.root.path".to_owned())?;
         self.mapped_sources(spec)?;
+        if self.tree == Tree::OnHost {
+            return self.mount_rootfs(path);
+        }
         if self.keeps_peers() {
             // Before the mount around the rootfs is told apart: a volume may come from there.
             self.open_sources(spec, |_| true)?;
@@ -112,15 +116,16 @@ impl Compiler<'_> {
 
     /// Into the rootfs, and its own attributes.
     pub(super) fn enter_rootfs(&mut self, spec: &Spec) -> Result<()> {
-        match (self.has(Namespace::Mount), self.situation.pivot) {
-            (true, true) => self.push(Step::Pivot, "$.root.path"),
-            (true, false) if self.keeps_peers() => {
+        match (self.tree, self.situation.pivot) {
+            (Tree::Apart, true) => self.push(Step::Pivot, "$.root.path"),
+            (Tree::Apart, false) if self.keeps_peers() => {
                 let section = "config-linux.md#rootfs-mount-propagation";
                 let message = "without pivot_root the rootfs would be moved onto the host's / too";
                 return Err(Error::spec(AT, Some("\"shared\"".to_owned()), section, message));
             }
-            (true, false) => self.push(Step::MoveRoot, "$.root.path"),
-            (false, _) => {
+            (Tree::Apart, false) => self.push(Step::MoveRoot, "$.root.path"),
+            (Tree::OnHost, _) => self.push(Step::Chroot, "$.root.path"),
+            (Tree::Bare, _) => {
                 self.push(Step::Chroot, "$.root.path");
                 return Ok(());
             }

@@ -225,6 +225,13 @@ fn fmt_scheduler(scheduler: &Scheduler, f: &mut Formatter<'_>) -> fmt::Result {
     set.into_iter().try_for_each(|(_, flag)| write!(f, ", SCHED_FLAG_{flag}"))
 }
 
+/// Bits as taskset(1) writes them.
+pub(super) fn shown_mask(words: &[u64]) -> String {
+    let mut highest_first = words.iter().rev().skip_while(|word| **word == 0);
+    let first = highest_first.next().copied().unwrap_or_default();
+    highest_first.fold(format!("{first:#x}"), |shown, word| format!("{shown}{word:016x}"))
+}
+
 /// Bits as the list that names them.
 pub(crate) fn shown_list(words: &[u64]) -> String {
     let has = |number: usize| words.get(number / 64).is_some_and(|w| w & 1 << (number % 64) != 0);

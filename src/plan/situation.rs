@@ -21,19 +21,24 @@ pub struct Situation {
     pub session_keyring: bool,
     /// Whether the host's tree goes, or stays below the rootfs.
     pub pivot: bool,
+    /// The folder on which the container's tree is mounted, if its mount namespace is the host's.
+    pub tree: PathBuf,
 }
 
 impl Situation {
     /// A container of that name with nothing unusual asked of it.
     pub fn new(id: impl Into<String>, bundle: impl Into<PathBuf>, start: StartSignal) -> Self {
+        let id = id.into();
+        let tree = PathBuf::from(format!("/run/rscontainer/{id}/rootfs"));
         Situation {
-            id: id.into(),
+            id,
             bundle: bundle.into(),
             start,
             keep_descriptors: 0,
             setgroups: None,
             session_keyring: true,
             pivot: true,
+            tree,
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct BindMount {
     pub procfs: bool,
     /// With the mounts below it.
     pub with_submounts: bool,
+    /// No mount of it is a peer of the host's: its end must not be that of the host's mounts below.
+    pub slave: bool,
     /// Attributes of the mount.
     pub attributes: MountAttr,
     /// Attributes of all mounts below as well.
@@ -154,6 +156,9 @@ pub enum Step {
     ExecLabel { module: SecurityModule, label: CString },
     /// Bind the rootfs onto itself: pivot_root(2) wants a mount point.
     AttachRootfs { path: CString },
+    /// Mount the rootfs at a place of its own: the mount namespace is the host's, of which nothing
+    /// may be covered.
+    MountRootfs { path: CString, at: CString, propagation: u64 },
     /// Open what is to be bound later, while the host's folders are open to this process.
     OpenSource { path: CString, with_submounts: bool },
     /// Take from the parent what is to be bound with other ids.

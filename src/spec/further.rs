@@ -5,7 +5,9 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{MAX_SIZE, Warning, parse_with_warnings, validate_process, validate_resources};
+use super::{
+    MAX_SIZE, Warning, explained, parse_with_warnings, validate_process, validate_resources,
+};
 use crate::{Error, Result};
 
 /// Parses and validates a `process` on its own, as `exec --process` takes it; in errors it is
@@ -27,7 +29,7 @@ pub fn check_process(json: &[u8]) -> Result<(Process, Vec<Warning>)> {
     let Some(process) = spec.process().clone() else {
         return Err(Error::spec("$.process", None, "config.md#process", "must be an object"));
     };
-    warnings.extend(validate_process(&process)?);
+    warnings.extend(validate_process(&process).map_err(|error| explained(error, &warnings))?);
     Ok((process, warnings))
 }
 

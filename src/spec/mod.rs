@@ -37,6 +37,7 @@ pub use validate::{
 };
 
 use crate::Result;
+use crate::error::{Error, Property};
 
 /// Something in the config that works, but perhaps not as its author hoped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,18 @@ impl fmt::Display for Warning {
 /// As [`parse`] and [`validate`].
 pub fn check(json: &[u8]) -> Result<(Spec, Vec<Warning>)> {
     let (spec, mut warnings) = parse_with_warnings(json)?;
-    warnings.extend(validate(&spec)?);
+    warnings.extend(validate(&spec).map_err(|error| explained(error, &warnings))?);
     Ok((spec, warnings))
+}
+
+/// A set of capabilities may lack just what was left out of another one, and nobody hears of that
+/// but here.
+fn explained(error: Error, left_out: &[Warning]) -> Error {
+    let about = |property: &Property| property.path.starts_with("$.process.capabilities");
+    if !error.property().is_some_and(about) {
+        return error;
+    }
+    let mut messages: Vec<&str> = left_out.iter().map(|it| it.message.as_str()).collect();
+    messages.dedup();
+    if messages.is_empty() { error } else { error.hint(messages.join("; ")) }
 }

@@ -95,7 +95,8 @@ fn drop_unknown_capabilities(
             known.push(value);
             continue;
         }
-        let mut message = format!("the capability {name:?} is unknown and not granted");
+        // In the words that are looked for in the logs of other runtimes.
+        let mut message = format!("ignoring unknown or unavailable capabilities: [{name}]");
         if let Some(near) = nearest_capability(name) {
             message.push_str(&format!("; did you mean {near:?}?"));
         }

@@ -2,12 +2,14 @@
 //!
 //! `<root>/<id>/` holds `state.json`, which records what was resolved at
 //! creation so that nothing is derived anew later, `init`, who that is, until the container is
-//! started `start`, the socket on which its init waits, and once its limits were changed `limits`,
-//! those that hold. The folder's flock(2) is the container's lock.
+//! started `start`, the socket on which its init waits, once its limits were changed `limits`, those
+//! that hold, and `rootfs`, if the container has mounts and is in the host's mount namespace. The
+//! folder's flock(2) is the container's lock.
 
 mod folder;
 mod process;
 mod root;
+mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -64,7 +66,7 @@ pub struct State {
     pub init: ProcessId,
     /// The bundle's folder, absolute.
     pub bundle: PathBuf,
-    /// Its rootfs, absolute.
+    /// Its rootfs, absolute: with its mounts, where they are the host's too.
     pub rootfs: PathBuf,
     /// When, as RFC 3339.
     pub created: String,

@@ -1,6 +1,6 @@
 //! `linux`: paths, devices and the other properties that stand alone.
 
-use std::path::{Component, Path};
+use std::path::Component;
 
 use oci_spec::runtime::{
     Linux, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, MemoryPolicyModeType as Mode,
@@ -35,7 +35,13 @@ fn paths(linux: &Linux) -> Result<()> {
         [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())]
     {
         for (index, path) in list.iter().flatten().enumerate() {
-            absolute(format_args!("$.linux.{name}[{index}]"), Path::new(path))?;
+            let at = format_args!("$.linux.{name}[{index}]");
+            if path.is_empty() {
+                return Err(fault(at, path, "must be an absolute path"));
+            }
+            // A relative one is taken from the root, where it can only hide more: what any runtime
+            // makes of it, so that there are configs that rely on it.
+            no_nul(at, path)?;
         }
     }
     Ok(())

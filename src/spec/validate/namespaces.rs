@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType as Kind, LinuxNetDevice, Spec, User,
 };
 
-use super::{absolute, fault, has_namespace};
+use super::{absolute, fault};
 use crate::Result;
 use crate::spec::parse::join;
 
@@ -31,18 +31,6 @@ pub(super) fn validate(spec: &Spec, linux: &Linux) -> Result<()> {
         process_ids(process.user(), linux)?;
     }
     time(linux)?;
-    let paths = [
-        ("$.linux.maskedPaths", linux.masked_paths()),
-        ("$.linux.readonlyPaths", linux.readonly_paths()),
-    ];
-    for (path, list) in paths {
-        if let Some(list) = list.as_ref().filter(|list| !list.is_empty())
-            && !has_namespace(spec, Kind::Mount)
-        {
-            return Err(fault(path, list, "needs a mount namespace, or the host would be covered")
-                .hint("add {\"type\": \"mount\"} to $.linux.namespaces"));
-        }
-    }
     network(linux)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn check(process: &Process, warnings: &mut Warnings) -> Result<()> {
     console(process)?;
     umask(process.user(), warnings);
     if let Some(capabilities) = process.capabilities() {
-        compare_sets(capabilities, warnings);
+        compare_sets(capabilities)?;
     }
     rlimits(process)?;
     labels(process)?;
@@ -88,27 +88,29 @@ fn umask(user: &User, warnings: &mut Warnings) {
     }
 }
 
-/// A set that asks for more than the kernel will grant is no error, says the specification.
-fn compare_sets(sets: &LinuxCapabilities, warnings: &mut Warnings) {
-    let none = Capabilities::new();
-    let set = |set: &'_ Option<Capabilities>| set.clone().unwrap_or_default();
-    let permitted = sets.permitted().as_ref().unwrap_or(&none);
-    let inheritable = sets.inheritable().as_ref().unwrap_or(&none);
-    let raisable: Capabilities = permitted.intersection(inheritable).copied().collect();
+/// Whether the sets agree with one another. One that asks for more than this host grants is no error,
+/// says the specification; two that no kernel grants together are one, in every runtime.
+fn compare_sets(sets: &LinuxCapabilities) -> Result<()> {
     let rules = [
-        ("effective", set(sets.effective()), permitted, "permitted"),
-        ("ambient", set(sets.ambient()), &raisable, "both permitted and inheritable"),
+        ("effective", sets.effective(), sets.permitted(), "permitted"),
+        ("inheritable", sets.inheritable(), sets.bounding(), "bounding"),
     ];
-    for (name, asked, within, where_needed) in rules {
+    for (name, asked, within, other) in rules {
+        let none = Capabilities::new();
+        let [asked, within] = [asked, within].map(|set| set.as_ref().unwrap_or(&none));
         let mut refused: Vec<String> =
             asked.difference(within).map(|capability| format!("CAP_{capability}")).collect();
         if !refused.is_empty() {
             refused.sort_unstable();
-            let message =
-                format!("{} cannot be granted: not in {where_needed}", refused.join(", "));
-            warnings.add(format_args!("$.process.capabilities.{name}"), message);
+            let refused = refused.join(", ");
+            let message = format!(
+                "{refused} must be in {other} too, or capset(2) refuses all of the sets (EPERM: \
+                 Operation not permitted)"
+            );
+            return Err(fault(format_args!("$.process.capabilities.{name}"), asked, message));
         }
     }
+    Ok(())
 }
 
 fn rlimits(process: &Process) -> Result<()> {
