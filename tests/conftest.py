@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 # Makes an ordinary user for one command; see there.
 AS_USER = Path(__file__).with_name("as-user")
 SEED = Path(__file__).parent / "bundles" / "busybox" / "config.json"
+# How many times longer than usual everything may take: where the processor is emulated.
+SLOWNESS = float(os.environ.get("RSCONTAINER_TEST_PATIENCE", "1"))
 # Teardown that nobody waits for, on a machine whose cores are busy with other things.
-PATIENCE = 30.0
+PATIENCE = 30.0 * SLOWNESS
 # Ids say whose they are: other runs of this suite may be going on beside this one.
 PREFIX = f"t{os.getpid()}-"
 # And `as-user` names the cgroup that it hands over by the number of who runs in it.
@@ -50,6 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "requires_root(privilege): needs what an ordinary user has not, and names it"
     )
+    # pytest-timeout is configured after this file, and prefers the option to the ini file's line.
+    if config.getoption("timeout") is None:
+        config.option.timeout = float(config.getini("timeout")) * SLOWNESS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -69,7 +74,7 @@ def need_user_namespaces() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
     )
     if done.returncode != 0:
         pytest.skip(f"no user namespaces for ordinary users on this host: {done.stderr.strip()}")
@@ -227,7 +232,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
             [_binary.binary(), "--root", place, "delete", "--force", remaining],
             check=False,
             capture_output=True,
-            timeout=60,
+            timeout=2 * PATIENCE,
         )
     assert not remains, f"containers left in the folder of states: {remains}"
 
@@ -246,7 +251,7 @@ class CommandLine:
         self, *args: object, check: bool = True, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; with ``check``, it must succeed."""
-        more = {"capture_output": True, "text": True, "timeout": 60, **more}
+        more = {"capture_output": True, "text": True, "timeout": 2 * PATIENCE, **more}
         if "input" not in more:
             more.setdefault("stdin", subprocess.DEVNULL)
         done: subprocess.CompletedProcess[str] = subprocess.run(
@@ -287,7 +292,7 @@ class Shell:
             capture_output=True,
             text=True,
             root=self._root,
-            timeout=60,
+            timeout=2 * PATIENCE,
         )
         if check:
             assert done.returncode == 0, f"{done.returncode}: {done.stderr}"

@@ -96,7 +96,8 @@ def rich(spec: rsc.Spec) -> None:
     fuse = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640}
     spec.linux.devices = [{**fuse, "uid": 3, "gid": 4}]
     spec.linux.sysctl = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "4000"}
-    spec.linux.namespaces = [*spec.linux.namespaces, {"type": "cgroup"}]
+    others = [namespace for namespace in spec.linux.namespaces if namespace.type != "cgroup"]
+    spec.linux.namespaces = [*others, {"type": "cgroup"}]
     spec.linux.rootfsPropagation = "private"
 
     def mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
@@ -148,10 +149,17 @@ REASONS = [
         "an empty folder that masks is nosuid,nodev,noexec too, and has no room",
     ),
     (".*", "mounts", r"/sys/fs/cgroup / ", "read-only itself where the config asks for that"),
+    (
+        ".*",
+        "mounts",
+        r"/sys/fs/cgroup /\S+ \S+ - cgroup2 ",
+        "the others show all of the host's where there is no cgroup namespace",
+    ),
     (".*", "mounts", r"/sys/fs/cgroup/unified ", "the unified hierarchy beside version 1 is shown"),
     (".*", "mounts", r"/sys/fs/cgroup/\S+ / \S+ - cgroup ", "the word for the source is free"),
     (".*", "cgroup", r"0::/", "the others leave the unified hierarchy beside version 1 alone"),
-    ("crun", "dev|links", r"(core |/proc/kcore)", "crun alone links /dev/core"),
+    ("runc", "dev|links", r"(core |/proc/kcore)", "runc links /dev/core where the kernel has it"),
+    ("crun", "dev|links", r"(core |/proc/kcore)", "crun links it always"),
     ("crun", "dev", r"null ", "crun gives standard streams away, /dev/null with them"),
     ("crun", "cgroup", r"", "crun starts at the top, not at the runtime's own cgroup"),
     ("crun", "mounts", r"/sys/fs/cgroup/\S+ /\S+ \S+ - cgroup ", "as above, seen as a mount"),

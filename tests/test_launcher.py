@@ -635,13 +635,15 @@ def test_control_c_in_a_call_leaves_nothing(sleeper: rsc.Bundle, root: Path) -> 
         except KeyboardInterrupt:
             say("interrupted", os.listdir(sys.argv[2]))
     """
+
+    def running() -> bool:
+        # While it is being created there is nothing to load.
+        with contextlib.suppress(rsc.NotFoundError, rsc.StateError):
+            return rsc.Container.load("box", root=root).status == "running"
+        return False
+
     with Program(text, sleeper.path, root) as program:
-        eventually(
-            lambda: (
-                (root / "box").exists() and rsc.Container.load("box", root=root).status == "running"
-            ),
-            "a running container",
-        )
+        eventually(running, "a running container")
         # Until it waits: a signal before would be met by the same code, and is tried elsewhere.
         time.sleep(0.05)
         program.process.send_signal(signal.SIGINT)

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import platform
+import select
 import signal
 import socket
 import struct
@@ -326,17 +327,19 @@ class Agent:
         self.said.append(json.loads(data))
         ((_, _, rights),) = ancillary
         (listener,) = array.array("i", rights)
-        try:
-            while True:
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        with contextlib.suppress(OSError):
+            # When nobody is left under the filter, this ends on every kernel; the wait for a
+            # request does not before Linux 6.11.
+            while not poll.poll()[0][1] & select.POLLHUP:
                 request = bytearray(80)
                 fcntl.ioctl(listener, RECEIVE, request)
                 cookie, pid, *_ = REQUEST.unpack(request)
                 self.pids.append(pid)
                 response = bytearray(RESPONSE.pack(cookie, 0, -self._answer, 0))
                 fcntl.ioctl(listener, SEND, response)
-        except OSError:
-            # Nobody is left under the filter.
-            os.close(listener)
+        os.close(listener)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -1,0 +1,88 @@
+"""The command line: reads it, and goes from the image to the tests' exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from guests import GUESTS, KERNEL
+from host import ROOT, HostError, say
+from image import image_of
+from machine import EMULATED, QUICK, Machine, accelerator
+from parcel import build_wheel, pack, requirements, unpack
+
+# How many times longer than usual a test may take where every instruction is translated.
+SLOWNESS = 10
+
+
+def options() -> tuple[argparse.Namespace, list[str]]:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    parser = argparse.ArgumentParser(
+        prog="tests/vm/run",
+        description="Runs the tests in a virtual machine with Debian, systemd and AppArmor.",
+        epilog="All other arguments are pytest's; paths are relative to the project's folder.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--guest", choices=GUESTS, default="bookworm", help="the release of Debian (%(default)s)")
+    add("--kernel", default=KERNEL, metavar="PACKAGE", help="of that release (%(default)s)")
+    add("--cmdline", action="append", default=[], metavar="WORDS", help="more for the kernel")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--user", action="store_true", help="as root, then as an ordinary user")
+    who.add_argument("--only-user", action="store_true", help="as an ordinary user alone")
+    add("--wheel", type=Path, help="the wheel to test, instead of one that is built now")
+    add("--timeout", type=float, default=7200, metavar="S", help="for all (%(default)s seconds)")
+    add("--memory", default="3G", help="the guest's (%(default)s)")
+    add("--cache", type=Path, default=Path(cache, "rscontainer-vm"), help="images (%(default)s)")
+    add("--results", type=Path, help="where reports and logs go (target/vm/GUEST)")
+    return parser.parse_known_args()
+
+
+def run() -> int:
+    asked, arguments = options()
+    image = image_of(GUESTS[asked.guest], asked.kernel, requirements(), asked.cache.resolve())
+    chosen = accelerator(image)
+    emulated = chosen == EMULATED
+    place = (asked.results or ROOT / "target/vm" / asked.guest).resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    for report in place.glob("junit*.xml"):
+        # One of an earlier run must not be taken for this one's.
+        report.unlink()
+    settings = {
+        "WHO": "both" if asked.user else "user" if asked.only_user else "root",
+        "PATIENCE": str(SLOWNESS if emulated else 1),
+    }
+    with tempfile.TemporaryDirectory(prefix="rscontainer-vm-") as temporary:
+        parcel = Path(temporary, "in.tar")
+        wheel = asked.wheel or build_wheel(Path(temporary))
+        pack(parcel, wheel, arguments, settings)
+        cmdline = [*([QUICK] if emulated else []), *asked.cmdline]
+        machine = Machine(image, parcel, place, asked.memory, cmdline, chosen)
+        say(f"booting {asked.guest}; the console is {machine.console}")
+        machine.run(asked.timeout)
+    status = unpack(machine.results, place)
+    if status is None:
+        raise HostError(f"the guest ended without a result. {machine.last_words()}")
+    for report, more in {"junit.xml": [], "junit-user.xml": ["--user"]}.items():
+        if (place / report).exists():
+            check = [sys.executable, "-B", str(ROOT / "tests/check_skips.py"), *more]
+            subprocess.run([*check, str(place / report)], check=False)
+    say(f"exit status {status}; reports are in {place}")
+    return status
+
+
+def main() -> int:
+    # Ended by whoever waits for it no longer, it takes the machine with it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        return run()
+    except HostError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
