@@ -184,6 +184,6 @@ def test_paths_that_name_no_scope(bundle: BundleFactory, root: Path, box: str, p
 
 @pytest.mark.skipif(RUNS or ORDINARY, reason="systemd runs here")
 def test_without_systemd(bundle: BundleFactory, root: Path, box: str) -> None:
-    with pytest.raises(rsc.ContainerError, match="connect to systemd's bus at .*; install") as it:
+    with pytest.raises(rsc.ContainerError, match=r"connect to systemd's bus at .*; install") as it:
         Container.run(box, bundle(in_slice(box)), root=root)
     assert "(asked for by $.linux.cgroupsPath)" in str(it.value)
