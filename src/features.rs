@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 use crate::plan::option_names;
 use crate::spec::{NEWEST_VERSION, OLDEST_VERSION, names};
 
-/// Whether systemd can make the cgroups.
-const SYSTEMD: bool = false;
-
 /// The features structure.
 pub fn features() -> Value {
     json!({
@@ -29,8 +26,8 @@ pub fn features() -> Value {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": SYSTEMD,
-                "systemdUser": SYSTEMD,
+                "systemd": true,
+                "systemdUser": true,
                 "rdma": true,
             },
             "seccomp": seccomp(),

@@ -543,7 +543,6 @@ def test_mistyped_words_are_answered_with_the_nearest(
         ["list", "--format"],
         ["run"],
         [],
-        ["--systemd-cgroup", "list"],
     ],
     ids=lambda words: " ".join(words)[:30],
 )

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
+use nix::unistd::{Pid, mkdir};
 
 use super::files::{is_gone, read, write_to};
 use super::group::{Cgroup, Directory};
 use super::hierarchies::Version;
 use super::plan::{CgroupPlan, Group};
 use super::program;
+use super::systemd::{Property, Unit};
 use super::write::set;
 use crate::error::{Error, Kind, Result};
 use crate::sys::xattr;
@@ -39,7 +40,8 @@ impl CgroupPlan {
     /// The cgroup as it will be: put on record before it is made, so that it can be taken away
     /// after a maker that died in between.
     pub fn intended(&self) -> Cgroup {
-        Cgroup { directories: self.groups.iter().map(Group::intended).collect() }
+        let directories = self.groups.iter().map(Group::intended).collect();
+        Cgroup { directories, unit: self.unit() }
     }
 
     /// Makes the directories; after a failure nothing of it is left.
@@ -61,6 +63,9 @@ impl CgroupPlan {
     /// can be made while who was born there is busy. After a failure nothing of it is left.
     pub fn begin(&self) -> Result<Cgroup> {
         let mut cgroup = Cgroup::default();
+        if self.is_systemds() {
+            return Ok(cgroup);
+        }
         let unified = self.groups.iter().filter(|group| group.hierarchy.version == Version::Two);
         match unified.map(Group::make_unused).try_for_each(|made| {
             cgroup.directories.push(made?);
@@ -78,6 +83,9 @@ impl CgroupPlan {
     ///
     /// What was made until a failure is on the list, for [`Cgroup::take_back`].
     pub fn finish(&self, cgroup: &mut Cgroup) -> Result<()> {
+        if self.is_systemds() {
+            return Ok(());
+        }
         let first = self.groups.iter().filter(|group| group.hierarchy.version == Version::One);
         for (at, group) in first.enumerate() {
             cgroup.directories.insert(at, group.make_unused()?);
@@ -88,6 +96,29 @@ impl CgroupPlan {
                 .hint("thaw it or give the container another"));
         }
         Ok(())
+    }
+
+    /// Has systemd make the cgroups around a process, and sets the limits, those that systemd does
+    /// not know of too.
+    ///
+    /// What was made until a failure is on the list, for [`Cgroup::take_back`].
+    pub fn enter(&self, cgroup: &mut Cgroup, pid: Pid) -> Result<()> {
+        let Some(order) = &self.order else { return Ok(()) };
+        let mut properties = order.properties(self.is_unified(), &self.writes());
+        properties.push(Property::processes(&[pid]));
+        order.unit.start(&properties)?;
+        cgroup.unit = self.unit();
+        for group in &self.groups {
+            let mut directory = group.make()?;
+            // Nobody else's, with all that is in it.
+            directory.made = true;
+            cgroup.directories.push(directory);
+        }
+        self.limit(cgroup)
+    }
+
+    fn unit(&self) -> Option<Unit> {
+        self.order.as_ref().map(|order| order.unit.clone())
     }
 
     /// Sets the limits in directories that [`make`](Self::make) made.
@@ -155,7 +186,7 @@ impl Group {
         match self.make_ready(&mut directory) {
             Ok(()) => Ok(directory),
             Err(error) => {
-                Cgroup { directories: vec![directory] }.unmake();
+                Cgroup { directories: vec![directory], unit: None }.unmake();
                 Err(error.asked_by(self.asked_by()))
             }
         }

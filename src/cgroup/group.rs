@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::hierarchies::Version;
+use super::systemd::Unit;
 use crate::error::{Error, Result};
 
 /// A container's directories, one in each hierarchy; the unified one last.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Cgroup {
     pub(super) directories: Vec<Directory>,
+    /// The unit that they are of, where systemd made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unit: Option<Unit>,
 }
 
 /// A container's directory in one hierarchy.

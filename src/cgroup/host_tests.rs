@@ -28,7 +28,9 @@ fn planned_in(path: Option<&str>, name: &str, resources: Value) -> Option<Cgroup
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
     let path = path.map(|path| path.replace("ID", &id));
     let path = path.as_deref().map(Path::new);
-    match plan(&hierarchies, path, &id, Some(&resources), true, false) {
+    let resources = Some(&resources);
+    let asked = Asked { path, id: &id, resources, devices_default: true, rootless: false };
+    match plan(&hierarchies, asked) {
         Ok(plan) => Some(plan),
         Err(error) => {
             eprintln!("skipped: {error}");

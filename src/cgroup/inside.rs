@@ -44,7 +44,7 @@ impl Cgroup {
                 }
             }
         }
-        Ok(Cgroup { directories })
+        Ok(Cgroup { directories, unit: None })
     }
 
     fn own(&self, controller: &str) -> &Path {

@@ -8,6 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use super::devices::Policy;
 use super::hierarchies::{Hierarchies, Hierarchy, Layout, Version};
 use super::resources;
+use super::systemd::{self, Manager, Order, Unit};
 use crate::error::{Error, Result};
 
 const SECTION: &str = "config-linux.md#cgroups-path";
@@ -140,6 +141,8 @@ impl Group {
 /// Where a container goes and what is written there.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CgroupPlan {
+    /// The unit whose cgroups these are, where systemd makes them.
+    pub(super) order: Option<Order>,
     pub(super) groups: Vec<Group>,
     /// Hierarchies of which the container gets nothing of its own: shown to it, not touched.
     pub(super) left_alone: Vec<Group>,
@@ -150,6 +153,8 @@ impl CgroupPlan {
     /// What the plan does, a directory, write or device program a line.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        lines
+            .extend(self.order.as_ref().map(|order| order.line(self.is_unified(), &self.writes())));
         self.groups.iter().for_each(|group| group.lines(&mut lines));
         lines
     }
@@ -157,6 +162,21 @@ impl CgroupPlan {
     /// What the config asks for and the specification says to ignore, a sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// All of them, of every hierarchy.
+    pub(super) fn writes(&self) -> Vec<&Write> {
+        self.groups.iter().flat_map(|group| &group.writes).collect()
+    }
+
+    /// Whether version 2 has all controllers.
+    pub(super) fn is_unified(&self) -> bool {
+        self.groups.iter().all(|group| group.hierarchy.version == Version::Two)
+    }
+
+    /// Whether systemd makes the cgroups, around a process that is there before.
+    pub fn is_systemds(&self) -> bool {
+        self.order.is_some()
     }
 
     /// Whether nothing is made: the container stays in the runtime's own cgroups.
@@ -177,58 +197,90 @@ impl fmt::Display for CgroupPlan {
     }
 }
 
+/// What is asked of a container's cgroups, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// `linux.cgroupsPath`.
+    pub path: Option<&'a Path>,
+    /// The container's id.
+    pub id: &'a str,
+    /// `linux.resources`.
+    pub resources: Option<&'a LinuxResources>,
+    /// Whether the devices that every container may use are allowed after the config's rules.
+    pub devices_default: bool,
+    /// Who is not the host's root may not restrict devices, and makes no cgroup where that is not
+    /// delegated to it, unless asked to.
+    pub rootless: bool,
+}
+
 /// Decides where a container goes and what is written there.
-///
-/// `devices_default` adds the devices that every container may use after the config's rules. A
-/// `rootless` runtime may not restrict devices, and makes no cgroup where that is not delegated to
-/// it, unless asked to.
-pub fn plan(
-    hierarchies: &Hierarchies,
-    cgroups_path: Option<&Path>,
-    id: &str,
-    resources: Option<&LinuxResources>,
-    devices_default: bool,
-    rootless: bool,
-) -> Result<CgroupPlan> {
+pub fn plan(hierarchies: &Hierarchies, asked: Asked<'_>) -> Result<CgroupPlan> {
     let layout = hierarchies.layout();
-    let place = Place::of(cgroups_path, id)?;
+    let place = Place::of(hierarchies, &asked)?;
     let mut groups: Vec<Group> =
         hierarchies.iter().map(|hierarchy| Group::new(hierarchy, layout, &place)).collect();
     let mut warnings = Vec::new();
-    if let Some(resources) = resources {
-        let devices = (!rootless).then_some(devices_default);
+    if let Some(resources) = asked.resources {
+        let devices = (!asked.rootless).then_some(asked.devices_default);
         resources::distribute(resources, devices, &mut groups, &mut warnings)?;
     }
-    let mut left_alone = Vec::new();
-    if rootless && cgroups_path.is_none() {
+    let mut plan = CgroupPlan { warnings, ..CgroupPlan::default() };
+    if let Some(unit) = place.unit {
+        // A program of version 2 is the container's own, whatever systemd does about devices.
+        let rules = asked.resources.and_then(|resources| resources.devices().as_deref());
+        let rules = rules.filter(|_| layout != Layout::Unified);
+        let devices = rules.map(|rules| Policy::of(rules, asked.devices_default)).transpose()?;
+        plan.order = Some(Order { unit, id: asked.id.to_owned(), devices });
+    } else if asked.rootless && asked.path.is_none() {
         // A limit is asked for: that it cannot be set is for the kernel to say.
         let (made, others): (Vec<Group>, Vec<Group>) = groups
             .into_iter()
             .partition(|group| group.hierarchy.delegated || !group.writes.is_empty());
         groups = made;
-        left_alone = others.iter().map(|group| Group::own(&group.hierarchy)).collect();
+        plan.left_alone = others.iter().map(|group| Group::own(&group.hierarchy)).collect();
     }
-    Ok(CgroupPlan { groups, left_alone, warnings })
+    Ok(CgroupPlan { groups, ..plan })
 }
 
 struct Place {
     /// From the mount point, or from where containers go that ask for nothing.
     absolute: bool,
     name: PathBuf,
+    unit: Option<Unit>,
 }
 
 impl Place {
-    fn of(cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
-        let asked = cgroups_path.unwrap_or(Path::new(id));
-        if let Some(path) = cgroups_path.filter(|path| is_systemd_style(path)) {
-            let hint = "give a path like \"/machine/box\"";
-            return Err(refused(path, "the systemd cgroup driver is not supported yet").hint(hint));
+    fn of(hierarchies: &Hierarchies, asked: &Asked<'_>) -> Result<Self> {
+        let path = asked.path.unwrap_or(Path::new(asked.id));
+        if is_systemd_style(path) {
+            return Self::in_unit(hierarchies, &path.to_string_lossy(), asked.rootless);
         }
-        let name = clean(asked);
+        let name = clean(path);
         if name.as_os_str().is_empty() {
-            return Err(refused(asked, "it names no cgroup of the container's own"));
+            return Err(refused(path, "it names no cgroup of the container's own"));
         }
-        Ok(Place { absolute: cgroups_path.is_some_and(Path::is_absolute), name })
+        let absolute = asked.path.is_some_and(Path::is_absolute);
+        Ok(Place { absolute, name, unit: None })
+    }
+
+    fn in_unit(hierarchies: &Hierarchies, words: &str, rootless: bool) -> Result<Self> {
+        let manager = if rootless { Manager::User } else { Manager::System };
+        let unit = Unit::parse(words, manager)?;
+        let above = match manager {
+            Manager::System => PathBuf::new(),
+            Manager::User => {
+                if hierarchies.layout() != Layout::Unified {
+                    let why = "with cgroups of version 1 a user's systemd cannot make any";
+                    return Err(refused(Path::new(words), why));
+                }
+                let own = hierarchies.unified().map_or(Path::new(""), |unified| &unified.own);
+                systemd::of_user_manager(own).ok_or_else(|| {
+                    refused(Path::new(words), "this process is not below the user's own systemd")
+                        .hint("run it there: systemd-run --user --scope COMMAND")
+                })?
+            }
+        };
+        Ok(Place { absolute: true, name: above.join(unit.path()), unit: Some(unit) })
     }
 }
 
@@ -236,8 +288,8 @@ fn refused(path: &Path, why: &str) -> Error {
     Error::spec("$.linux.cgroupsPath", Some(format!("{:?}", path.display())), SECTION, why)
 }
 
-/// `slice:prefix:name`.
-fn is_systemd_style(path: &Path) -> bool {
+/// Whether a path has the form `slice:prefix:name`, of a unit that systemd makes.
+pub fn is_systemd_style(path: &Path) -> bool {
     let text = path.to_string_lossy();
     !text.contains('/') && text.matches(':').count() == 2
 }

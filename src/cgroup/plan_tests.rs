@@ -5,11 +5,15 @@ use serde_json::{Value, json};
 use super::super::hierarchies::tests::{hybrid, nested, unified};
 use super::super::v1;
 use super::*;
-use crate::error::Kind;
 
 fn planned(hierarchies: &Hierarchies, path: Option<&str>, resources: Value) -> Result<CgroupPlan> {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
-    plan(hierarchies, path.map(Path::new), "box", Some(&resources), true, false)
+    plan(hierarchies, Asked { resources: Some(&resources), ..asked(path, false) })
+}
+
+fn asked(path: Option<&str>, rootless: bool) -> Asked<'_> {
+    let path = path.map(Path::new);
+    Asked { path, id: "box", resources: None, devices_default: true, rootless }
 }
 
 fn lines(hierarchies: &Hierarchies, path: Option<&str>, resources: Value) -> Vec<String> {
@@ -69,10 +73,44 @@ fn dots_never_lead_out() {
 }
 
 #[test]
-fn systemds_paths_are_refused() {
-    let error = planned(&unified(), Some("machine.slice:rsc:box"), json!({})).unwrap_err();
-    assert_eq!(error.kind(), Kind::Spec);
-    assert!(error.to_string().contains("$.linux.cgroupsPath"), "{error}");
+fn systemd_makes_a_scope_and_keeps_its_limits() {
+    let limits = json!({
+        "memory": {"limit": 1048576},
+        "cpu": {"quota": 5000, "shares": 1024},
+        "devices": [{"allow": false}],
+    });
+    let [order, made, ..] = &lines(&unified(), Some("m.slice:rsc:1"), limits.clone())[..] else {
+        panic!("no plan")
+    };
+    assert_eq!(
+        order,
+        "ask systemd for \"rsc-1.scope\" (Description=\"container box\", Slice=\"m.slice\", \
+         Delegate=true, DefaultDependencies=false, CollectMode=\"inactive-or-failed\", \
+         CPUAccounting=true, MemoryAccounting=true, IOAccounting=true, TasksAccounting=true, \
+         MemoryMax=1048576, CPUWeight=100, CPUQuotaPeriodUSec=100000, CPUQuotaPerSecUSec=50000)"
+    );
+    assert_eq!(made, r#"make cgroup "/sys/fs/cgroup/m.slice/rsc-1.scope""#);
+    // There a file has the devices, and systemd would open it to all of them.
+    let legacy = lines(&hybrid(), Some("m.slice:rsc:1"), limits);
+    assert!(legacy[0].contains("DevicePolicy=\"strict\", DeviceAllow=[char-* m, block-* m, "));
+    assert!(legacy[0].contains("/dev/char/1:3 rwm"), "{}", legacy[0]);
+    assert!(legacy[0].contains("char-136 rwm"), "{}", legacy[0]);
+}
+
+#[test]
+fn an_ordinary_users_scope_is_below_the_own_manager() {
+    let path = Some("user.slice:rsc:1");
+    let error = plan(&unified(), asked(path, true)).unwrap_err();
+    assert!(error.to_string().contains("systemd-run --user"), "{error}");
+    let manager = "user.slice/user-5.slice/user@5.service";
+    let hierarchies = Hierarchies::parse(
+        "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+        &format!("0::/{manager}/app.slice/shell.scope\n"),
+    );
+    let lines = plan(&hierarchies, asked(path, true)).unwrap().lines();
+    assert!(lines[0].starts_with("ask systemd of this user for \"rsc-1.scope\" "), "{}", lines[0]);
+    let made = format!(r#"make cgroup "/sys/fs/cgroup/{manager}/user.slice/rsc-1.scope""#);
+    assert_eq!(lines[1], made);
 }
 
 #[test]
@@ -255,7 +293,7 @@ fn rootless_makes_no_cgroup_unless_asked() {
     let resources: LinuxResources =
         serde_json::from_value(json!({"devices": [{"allow": false}]})).unwrap();
     let of = |path: Option<&str>| {
-        plan(&unified(), path.map(Path::new), "box", Some(&resources), true, true).unwrap()
+        plan(&unified(), Asked { resources: Some(&resources), ..asked(path, true) }).unwrap()
     };
     assert!(of(None).is_empty());
     assert_eq!(of(Some("/a")).lines(), [r#"make cgroup "/sys/fs/cgroup/a""#]);
@@ -265,7 +303,7 @@ fn rootless_makes_no_cgroup_unless_asked() {
 fn rootless_uses_what_is_delegated_and_shows_the_rest() {
     let mut hierarchies = hybrid();
     hierarchies.delegate("pids");
-    let plan = plan(&hierarchies, None, "box", None, true, true).unwrap();
+    let plan = plan(&hierarchies, asked(None, true)).unwrap();
     let made: Vec<_> = plan.groups.iter().map(|group| &group.hierarchy.controllers).collect();
     assert_eq!(made, [&["pids"]]);
     let shown = plan.mount_points();

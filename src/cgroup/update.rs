@@ -10,6 +10,7 @@ use super::hierarchies::Hierarchy;
 use super::plan::{Group, Write};
 use super::program::{self, Attached};
 use super::resources;
+use super::systemd;
 use super::write::set;
 use crate::error::{Error, Kind, Result};
 
@@ -91,9 +92,18 @@ impl<'a> Update<'a> {
     pub fn apply(&self) -> Result<Undo<'a>> {
         let mut undo = Undo::default();
         match self.carry_out(&mut undo) {
-            Ok(()) => Ok(undo),
+            Ok(()) => match self.tell_systemd() {
+                Ok(()) => Ok(undo),
+                Err(error) => Err(undo.explained(error)),
+            },
             Err(error) => Err(undo.explained(error)),
         }
+    }
+
+    /// Or it would write the former ones again, some time.
+    fn tell_systemd(&self) -> Result<()> {
+        let Some(unit) = &self.cgroup.unit else { return Ok(()) };
+        unit.set(&systemd::of_limits(self.groups.iter().flat_map(|group| &group.writes)))
     }
 
     fn carry_out(&self, undo: &mut Undo<'a>) -> Result<()> {

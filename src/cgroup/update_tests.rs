@@ -16,7 +16,8 @@ fn folder(name: &str, files: &[(&str, &str)]) -> Cgroup {
     files.iter().for_each(|(file, text)| fs::write(path.join(file), text).unwrap());
     let controllers = ["cpu", "memory", "pids", "cpuset", "io"].map(str::to_owned).to_vec();
     let (version, made, parents, handle) = (Version::Two, false, Vec::new(), None);
-    Cgroup { directories: vec![Directory { path, version, controllers, made, parents, handle }] }
+    let directory = Directory { path, version, controllers, made, parents, handle };
+    Cgroup { directories: vec![directory], unit: None }
 }
 
 fn apply(cgroup: &Cgroup, change: Value) -> Result<()> {

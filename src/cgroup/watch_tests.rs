@@ -23,7 +23,7 @@ fn folder(name: &str) -> (Cgroup, PathBuf) {
         parents: Vec::new(),
         handle: None,
     };
-    (Cgroup { directories: vec![directory] }, path)
+    (Cgroup { directories: vec![directory], unit: None }, path)
 }
 
 fn memory(path: &std::path::Path, ooms: u64, kills: u64) {

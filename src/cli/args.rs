@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// Say what is done, each step of it, in the log or on standard error
     #[arg(long)]
     pub(super) debug: bool,
-    /// Have systemd make the cgroups (not supported yet)
+    /// Have systemd make the cgroups; a path in the config must have the form slice:prefix:name
     #[arg(long)]
     pub(super) systemd_cgroup: bool,
     /// Print the version
@@ -184,6 +184,9 @@ pub(super) struct Create {
     /// the host's tree stays in the container's mount namespace
     #[arg(long)]
     pub(super) no_pivot: bool,
+    /// The global flag
+    #[arg(skip)]
+    pub(super) systemd_cgroup: bool,
     /// The container's name to be
     #[arg(value_name = "CONTAINER")]
     pub(super) id: String,

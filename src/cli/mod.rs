@@ -70,18 +70,20 @@ fn start_stage(program: StageProgram) -> Option<Result<Stage>> {
 }
 
 fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
-    if arguments.systemd_cgroup {
-        return Err(Error::new(Kind::Other, "--systemd-cgroup is not supported yet")
-            .hint("leave it out: cgroups are then made in the cgroup file systems themselves"));
-    }
     let root = || Root::new(arguments.root.as_deref());
     let stage = || {
         stage
             .unwrap_or_else(|| Err(Error::new(Kind::Other, "no process was started to clone with")))
     };
     match arguments.command {
-        Command::Create(create) => process::create(&root()?, create, stage()?),
-        Command::Run(run) => process::run(&root()?, run, stage()?),
+        Command::Create(mut create) => {
+            create.systemd_cgroup = arguments.systemd_cgroup;
+            process::create(&root()?, create, stage()?)
+        }
+        Command::Run(mut run) => {
+            run.create.systemd_cgroup = arguments.systemd_cgroup;
+            process::run(&root()?, run, stage()?)
+        }
         Command::Exec(exec) => process::exec(&root()?, *exec, stage()?),
         Command::Start { id } => container::start(&root()?, &id, &mut never).map(done),
         Command::State { id } => state(&root()?, &id).map(done),

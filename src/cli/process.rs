@@ -74,6 +74,9 @@ fn make(
         return Err(Error::new(Kind::Other, "a console socket is of no use without a terminal")
             .hint("set $.process.terminal, or leave --console-socket out"));
     }
+    if asked.systemd_cgroup {
+        config.have_systemd_make_cgroups(&asked.id)?;
+    }
     let passed = listening::pass_on(&mut config.spec);
     if wants_network(&config.spec) {
         stage.make_network();

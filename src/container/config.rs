@@ -7,6 +7,7 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 use serde_json::value::RawValue;
 
+use crate::cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::spec;
 
@@ -72,6 +73,32 @@ impl Config {
             .ok_or_else(|| Error::new(Kind::Spec, "the config is not JSON in UTF-8"))?;
         let warnings = warnings.iter().map(ToString::to_string).collect();
         Ok(Config { raw, spec, warnings })
+    }
+
+    /// Has systemd make the cgroups, in a scope of that id's if the config names none.
+    ///
+    /// # Errors
+    /// It names something else.
+    pub fn have_systemd_make_cgroups(&mut self, id: &str) -> Result<()> {
+        if self.spec.linux().is_none() {
+            // The type's own default is a whole config.
+            self.spec.set_linux(serde_json::from_str("{}").ok());
+        }
+        let Some(linux) = self.spec.linux_mut() else { return Ok(()) };
+        match linux.cgroups_path() {
+            None => {
+                linux.set_cgroups_path(Some(format!(":rscontainer:{id}").into()));
+                Ok(())
+            }
+            Some(path) if cgroup::is_systemd_style(path) => Ok(()),
+            Some(path) => {
+                let value = Some(format!("{:?}", path.display()));
+                let section = "config-linux.md#cgroups-path";
+                let message = "systemd needs \"slice:prefix:name\"";
+                Err(Error::spec("$.linux.cgroupsPath", value, section, message)
+                    .hint("leave --systemd-cgroup out, or the path"))
+            }
+        }
     }
 
     /// Puts the caller's arguments and choice of terminal in place of the config's.

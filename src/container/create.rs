@@ -70,14 +70,11 @@ pub fn create(creation: Creation<'_>) -> Result<Running> {
     // The id is part of the plan's paths: its faults would be reported as the config's.
     creation.root.check(creation.id)?;
     let situation = Situation {
-        id: creation.id.to_owned(),
-        bundle: creation.bundle.to_owned(),
-        start: creation.start,
         keep_descriptors: creation.keep_descriptors,
-        setgroups: None,
         session_keyring: creation.session_keyring,
         pivot: creation.pivot,
         tree: creation.root.tree(creation.id),
+        ..Situation::new(creation.id, creation.bundle, creation.start)
     };
     let plan = Plan::compile(&creation.config.spec, creation.facts, &situation)?;
     creation.config.warnings.iter().chain(&plan.warnings).for_each(|it| (creation.warn)(it));
@@ -199,6 +196,7 @@ impl Duties for Parent<'_> {
         if let (Some(plan), Some(intended)) = (&self.plan.resctrl, self.resctrl.take()) {
             self.state.resctrl = Some(plan.make(intended, self.state.init.pid)?);
         }
+        self.plan.cgroup.enter(&mut self.state.cgroup, Pid::from_raw(self.state.init.pid))?;
         self.state.cgroup.entrances(!born_inside)
     }
 

@@ -53,14 +53,11 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     let mut process = (execution.process)(&spec)?;
     crate::spec::inherit(&mut process, &spec);
     let situation = Situation {
-        id: execution.id.to_owned(),
-        bundle: held.state.bundle.clone(),
-        start: StartSignal::Parent,
         keep_descriptors: execution.keep_descriptors,
         setgroups: allows_setgroups(held.state.init.pid),
         session_keyring: held.state.session_keyring,
-        pivot: true,
         tree: execution.root.tree(execution.id),
+        ..Situation::new(execution.id, &held.state.bundle, StartSignal::Parent)
     };
     let plan = Plan::compile_exec(&spec, &process, execution.facts, &situation)?;
     plan.warnings.iter().for_each(|warning| (execution.warn)(warning));

@@ -52,14 +52,9 @@ fn explain(root: &Root, held: &Held, failed: crate::init::Message) -> Error {
     let state = &held.state;
     let plan = crate::spec::parse(state.config.get().as_bytes()).and_then(|spec| {
         let situation = Situation {
-            id: state.id.clone(),
-            bundle: state.bundle.clone(),
-            start: StartSignal::Socket,
-            keep_descriptors: 0,
-            setgroups: None,
             session_keyring: state.session_keyring,
-            pivot: true,
             tree: root.tree(&state.id),
+            ..Situation::new(&state.id, &state.bundle, StartSignal::Socket)
         };
         Plan::compile(&spec, &Facts::probe()?, &situation)
     });

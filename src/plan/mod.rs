@@ -92,14 +92,14 @@ impl Plan {
     /// not supported yet; never silently left out.
     pub fn compile(spec: &Spec, facts: &Facts, situation: &Situation) -> Result<Plan> {
         let linux = spec.linux().as_ref();
-        let cgroup_plan = cgroup::plan(
-            &facts.hierarchies,
-            linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            &situation.id,
-            linux.and_then(|linux| linux.resources().as_ref()),
-            true,
-            facts.rootless,
-        )?;
+        let asked = cgroup::Asked {
+            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            id: &situation.id,
+            resources: linux.and_then(|linux| linux.resources().as_ref()),
+            devices_default: true,
+            rootless: facts.rootless,
+        };
+        let cgroup_plan = cgroup::plan(&facts.hierarchies, asked)?;
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
         let resctrl = resctrl::plan(rdt, facts.resctrl.as_deref(), &situation.id)?;
         let mut compiler = Compiler::new(facts, situation, cgroup_plan, HookPrograms::of(spec)?);

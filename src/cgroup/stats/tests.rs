@@ -14,7 +14,7 @@ fn folder(name: &str, version: Version, controllers: &str, files: &[(&str, &str)
 }
 
 fn read(directories: Vec<Directory>) -> (Stats, Cgroup) {
-    let cgroup = Cgroup { directories };
+    let cgroup = Cgroup { directories, unit: None };
     let stats = cgroup.stats();
     (stats, cgroup)
 }
