@@ -14,10 +14,12 @@ import rscontainer as rsc
 from rscontainer import Container
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import BundleFactory, Change, CommandLine
 
 RUNS = Path("/run/systemd/system").exists()
-under_systemd = pytest.mark.skipif(not RUNS, reason="systemd does not run here")
+not_here = pytest.mark.skipif(not RUNS, reason="systemd does not run here")
 QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 SLICE = "rsctest.slice"
 
@@ -32,6 +34,13 @@ def systemctl(*words: str, check: bool = True) -> str:
 def properties(unit: str, *names: str) -> dict[str, str]:
     shown = systemctl("show", unit, *(f"--property={name}" for name in names))
     return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+@pytest.fixture
+def slice_() -> Iterator[None]:
+    """Containers leave theirs, which others may be in."""
+    yield
+    systemctl("stop", SLICE)
 
 
 def state(unit: str) -> str:
@@ -52,7 +61,8 @@ def place(pid: int) -> str:
     return next(line for line in lines if line.startswith("0::") or ":name=systemd:" in line)
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_a_scope_with_its_limits(bundle: BundleFactory, root: Path, box: str) -> None:
     limits = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}}
     made = bundle(in_slice(box, **limits), args=FOREVER)
@@ -79,7 +89,8 @@ def test_a_scope_with_its_limits(bundle: BundleFactory, root: Path, box: str) ->
     assert state(unit) == "not-found"
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 @needs("memory")
 @needs("pids")
 def test_what_systemd_applies_again_is_the_same(
@@ -108,7 +119,8 @@ def test_what_systemd_applies_again_is_the_same(
         assert limits_now() == before
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_a_change_is_told_to_systemd(bundle: BundleFactory, root: Path, box: str) -> None:
     made = bundle(in_slice(box, pids={"limit": 50}), args=FOREVER)
     with Container.run(box, made, root=root) as container:
@@ -118,14 +130,16 @@ def test_a_change_is_told_to_systemd(bundle: BundleFactory, root: Path, box: str
         assert cgroup_file(container.pid, "pids.max") == "70"
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_the_same_name_again_at_once(bundle: BundleFactory, root: Path, box: str) -> None:
     made = bundle(in_slice(box), args=["true"])
     for _ in range(5):
         assert rsc.run(made, id=box, root=root).returncode == 0
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_a_name_that_is_taken(bundle: BundleFactory, root: Path, box: str) -> None:
     manager = ["--user"] if ORDINARY else []
     unit = f"rsc-{box}.scope"
@@ -139,7 +153,8 @@ def test_a_name_that_is_taken(bundle: BundleFactory, root: Path, box: str) -> No
             other.kill()
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_the_end_of_its_program_ends_the_scope(bundle: BundleFactory, root: Path, box: str) -> None:
     unit = f"rsc-{box}.scope"
     with Container.run(box, bundle(in_slice(box), args=FOREVER), root=root) as container:
@@ -149,7 +164,8 @@ def test_the_end_of_its_program_ends_the_scope(bundle: BundleFactory, root: Path
         assert container.status == "stopped"
 
 
-@under_systemd
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_on_the_command_line(cli: CommandLine, bundle: BundleFactory, box: str) -> None:
     made = bundle(args=FOREVER)
     cli("--systemd-cgroup", "run", "-d", "-b", made.path, box, **QUIET)

@@ -9,6 +9,7 @@ use nix::unistd::unlinkat;
 use super::create::MARK;
 use super::files::{children, is_gone};
 use super::group::{Cgroup, Directory};
+use super::hierarchies::Version;
 use crate::error::{Error, Result};
 use crate::sys::xattr;
 
@@ -20,13 +21,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 impl Cgroup {
     /// Removes it if nothing is in it any more, in one call a hierarchy; false where something is.
     pub fn delete_if_empty(&self) -> bool {
-        self.directories.iter().all(|directory| {
-            let removed = rmdir(&directory.path).is_ok();
-            if removed {
-                directory.remove_parents();
-            }
-            removed
-        })
+        // What is systemd's is for it to remove.
+        self.unit.is_none()
+            && self.directories.iter().all(|directory| {
+                let removed = rmdir(&directory.path).is_ok();
+                if removed {
+                    directory.remove_parents();
+                }
+                removed
+            })
     }
 
     /// Removes its directories, their sub-cgroups, and parents that were made for containers and
@@ -35,6 +38,7 @@ impl Cgroup {
     /// All that can be removed is, also if another cannot.
     pub fn delete(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        self.end_unit(deadline);
         let mut outcome = Ok(());
         for directory in &self.directories {
             let removed = remove_in_time(&directory.path, deadline);
@@ -46,6 +50,24 @@ impl Cgroup {
             directory.remove_parents();
         }
         outcome
+    }
+}
+
+impl Cgroup {
+    /// Lets systemd remove what it made. It would not learn of a directory that goes before it saw
+    /// that one empty, and keep the unit; without it, what is left is removed here.
+    fn end_unit(&self, deadline: Instant) {
+        let Some(unit) = &self.unit else { return };
+        if unit.stop().is_err() {
+            return;
+        }
+        let mut pause = FIRST_PAUSE;
+        while self.directories.iter().any(|directory| directory.is_systemds_and_there())
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(pause);
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
     }
 }
 
@@ -90,6 +112,12 @@ fn rmdir(path: &Path) -> nix::Result<()> {
 }
 
 impl Directory {
+    /// Of version 1, some controllers are none of systemd's.
+    fn is_systemds_and_there(&self) -> bool {
+        let managed = self.version == Version::Two || self.controllers.is_empty();
+        managed && self.path.exists()
+    }
+
     /// Takes back a making that failed; that failure is the one to report.
     pub(super) fn unmake(&self) {
         if !self.made || rmdir(&self.path).is_ok() {

@@ -46,6 +46,16 @@ pub(super) fn start(unit: &Unit, properties: &[Property]) -> Result<()> {
     }
 }
 
+pub(super) fn stop(unit: &Unit) -> Result<()> {
+    let arguments = (unit.name.as_str(), "replace");
+    match Bus::open(unit.manager)?.call::<(dbus::Path<'static>,)>("StopUnit", arguments) {
+        Err(error) if error.name() != Some("org.freedesktop.systemd1.NoSuchUnit") => {
+            Err(Failure::Call(error).explained("stop", unit))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn set(unit: &Unit, properties: &[Property]) -> Result<()> {
     // Until the machine or the unit ends; what is for ever is on disk.
     let runtime = true;

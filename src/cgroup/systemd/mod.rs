@@ -6,7 +6,7 @@
 //!
 //! A scope begins with a process in it, so the container's init, which waits
 //! for its cgroup, is moved there by systemd rather than born there. It ends,
-//! and its cgroup with it, when the last process is gone: nobody has to ask.
+//! and its cgroup with it, when the last process is gone.
 
 mod bus;
 mod properties;
@@ -81,6 +81,11 @@ impl Unit {
     /// Starts it with a process in it.
     pub(super) fn start(&self, properties: &[Property]) -> Result<()> {
         bus::start(self, properties)
+    }
+
+    /// Ends it, with whatever is in it; one that has ended is as good.
+    pub(super) fn stop(&self) -> Result<()> {
+        bus::stop(self)
     }
 
     /// Changes what systemd keeps of its limits, so that it does not write others.
