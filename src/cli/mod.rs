@@ -1,6 +1,7 @@
 //! The command line, spelled as runc spells it: argv → request → container.
 
 mod args;
+mod criu;
 mod foreground;
 mod listening;
 mod log;
@@ -67,6 +68,9 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         return Err(Error::new(Kind::Other, "--systemd-cgroup is not supported yet")
             .hint("leave it out: cgroups are then made in the cgroup file systems themselves"));
     }
+    if arguments.criu.is_some() {
+        crate::warn("--criu is ignored: criu is looked for along PATH");
+    }
     let root = || Root::new(arguments.root.as_deref());
     let stage = || {
         stage
@@ -87,6 +91,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         }
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
+        Command::Checkpoint(asked) => criu::checkpoint(&root()?, *asked).map(done),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
         Command::Features => {

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::Config;
+use super::checkpoint::descriptors;
 use super::delete::poststop;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
@@ -234,6 +235,7 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
         cgroup: plan.cgroup.intended(),
         resctrl: plan.resctrl.as_ref().map(ResctrlPlan::intended).transpose()?,
         session_keyring: creation.session_keyring,
+        descriptors: descriptors(&creation.config, creation.stdio.as_ref()),
         hooks: plan.hooks.clone(),
         config: creation.config.raw.clone(),
     })

@@ -3,6 +3,7 @@
 //! Verbs that clone (`create`, `exec`) want the proof that this process has
 //! one thread; the others may be called from anywhere, Python too.
 
+mod checkpoint;
 mod config;
 mod create;
 mod delete;
@@ -12,6 +13,7 @@ mod list;
 mod pause;
 mod start;
 
+pub use checkpoint::checkpoint;
 pub use config::Config;
 pub(crate) use create::now;
 pub use create::{Creation, Running, create};

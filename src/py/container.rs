@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::error::{blocking, to_py};
 use super::process::Process;
 use crate::container;
+use crate::criu;
 use crate::error::{Error, Kind, Result};
 use crate::helper::client::{self, Caller, Started};
 use crate::helper::{Ambient, ProcessRequest, Request, Verb};
@@ -168,9 +169,22 @@ impl Container {
         py.detach(|| container::kill(&self.root, &self.id, signal, all)).map_err(to_py)
     }
 
+    #[pyo3(signature = (options))]
+    fn checkpoint(&self, py: Python<'_>, options: &str) -> PyResult<()> {
+        let options = criu_options(options)?;
+        blocking(py, |interrupt| container::checkpoint(&self.root, &self.id, &options, interrupt))
+    }
+
     fn delete(&self, py: Python<'_>, force: bool) -> PyResult<()> {
         blocking(py, |interrupt| container::delete(&self.root, &self.id, force, interrupt))
     }
+}
+
+/// Python's own words for them, as JSON.
+fn criu_options(json: &str) -> PyResult<criu::Options> {
+    serde_json::from_str(json).map_err(|error| {
+        to_py(Error::new(Kind::Other, format!("the options of a checkpoint: {error}")))
+    })
 }
 
 fn open_root(root: Option<&Path>) -> PyResult<Root> {
