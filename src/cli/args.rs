@@ -102,6 +102,8 @@ pub(super) enum Command {
     },
     /// Write a container's processes to disk
     Checkpoint(Box<super::criu::Checkpoint>),
+    /// Create a container of processes that were written to disk
+    Restore(Box<super::criu::Restore>),
     /// List containers
     List {
         /// As a table or as JSON

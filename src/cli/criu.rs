@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::process::absolute;
-use crate::container;
-use crate::criu::{CgroupMode, Options, PageServer};
+use super::args::Common;
+use super::process::{self, Remains, absolute, check_console};
+use crate::container::{self, Config, Restoration};
+use crate::criu::{CgroupMode, Options, PageServer, Parent, Program};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
+use crate::plan::Facts;
 use crate::state::Root;
 
 /// What `checkpoint` and `restore` share.
@@ -76,6 +78,35 @@ pub(super) struct Checkpoint {
     id: String,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    shared: Shared,
+    /// The bundle's folder
+    #[arg(long, short, default_value = ".")]
+    bundle: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Return as soon as it runs
+    #[arg(long, short)]
+    detach: bool,
+    /// Label of a security module in place of that in the images
+    #[arg(long, value_name = "TYPE:NAME")]
+    lsm_profile: Option<String>,
+    /// SELinux context of mounts in place of that in the images
+    #[arg(long, value_name = "CONTEXT")]
+    lsm_mount_context: Option<String>,
+    /// Accepted for compatibility: it is never one
+    #[arg(long)]
+    no_subreaper: bool,
+    /// Accepted for compatibility: criu makes the root
+    #[arg(long)]
+    no_pivot: bool,
+    /// The container's name to be
+    #[arg(value_name = "CONTAINER")]
+    id: String,
+}
+
 impl Shared {
     fn options(&self) -> Result<Options> {
         if let Some(other) = self.empty_ns.iter().find(|name| *name != "network") {
@@ -121,6 +152,38 @@ pub(super) fn checkpoint(root: &Root, asked: Checkpoint) -> Result<()> {
         return Ok(());
     }
     container::delete(root, &asked.id, false, &mut never)
+}
+
+pub(super) fn restore(root: &Root, asked: Restore) -> Result<u8> {
+    if asked.common.preserve_fds > 0 {
+        let message = "--preserve-fds means nothing to processes that have their descriptors";
+        return Err(Error::new(Kind::Other, message).hint("leave it out"));
+    }
+    let options = Options {
+        lsm_profile: asked.lsm_profile,
+        lsm_mount_context: asked.lsm_mount_context,
+        ..asked.shared.options()?
+    };
+    let bundle = absolute(&asked.bundle)?;
+    let config = Config::read(&bundle)?;
+    check_console(&config, &asked.common, asked.detach)?;
+    let program = Program::find()?;
+    let remains = Remains { id: &asked.id, detach: asked.detach, keep: false };
+    process::attended(root, &asked.common, remains, || {
+        container::restore(Restoration {
+            root,
+            id: &asked.id,
+            bundle: &bundle,
+            config,
+            options: &options,
+            program: &program,
+            parent: Parent::Here,
+            stdio: None,
+            facts: &Facts::probe()?,
+            warn: &crate::warn,
+            announce: None,
+        })
+    })
 }
 
 fn page_server(text: &str) -> Result<PageServer> {

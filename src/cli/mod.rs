@@ -41,7 +41,8 @@ pub fn main(program: StageProgram) -> ExitCode {
     }
     let stage = start_stage(program);
     let arguments = Arguments::parse();
-    let runs_program = matches!(arguments.command, Command::Run(_) | Command::Exec(_));
+    let runs_program =
+        matches!(arguments.command, Command::Run(_) | Command::Exec(_) | Command::Restore(_));
     if let Some(path) = &arguments.log {
         log::open(path.clone(), arguments.log_format);
     }
@@ -92,6 +93,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::Checkpoint(asked) => criu::checkpoint(&root()?, *asked).map(done),
+        Command::Restore(asked) => criu::restore(&root()?, *asked),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
         Command::Features => {

@@ -11,6 +11,7 @@ mod exec;
 mod kill;
 mod list;
 mod pause;
+mod restore;
 mod start;
 
 pub use checkpoint::checkpoint;
@@ -22,6 +23,7 @@ pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
 pub use list::{Summary, has_init, init, list, state};
 pub use pause::{pause, resume};
+pub use restore::{Restoration, restore};
 pub use start::start;
 
 use crate::error::{Error, Kind, Result};

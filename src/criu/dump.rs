@@ -1,7 +1,5 @@
 //! A checkpoint as a request to criu.
 
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::descriptors::Descriptors;
@@ -10,7 +8,7 @@ use super::namespaces::Joined;
 use super::options::Options;
 use super::program::{Program, bytes};
 use super::rpc::{Features, PageServerInfo, RequestOptions, kind};
-use super::session::{Notification, Parent, Session, version};
+use super::session::{Notification, Session, version};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
@@ -49,9 +47,7 @@ impl Dump<'_> {
         let program = Program::find()?;
         options.make_images()?;
         let folders = options.open_folders()?;
-        let null = File::options().read(true).write(true).open("/dev/null");
-        let null = null.map_err(|error| Error::io("open", "/dev/null", &error))?;
-        let session = Session::start(&program, Parent::Here, Some([null.as_fd(); 3]), &[])?;
+        let session = Session::greet(&program)?;
         let mut request = options.request(&folders, LOG, self.config_file);
         self.fill(&session, &mut request)?;
         if !options.pre_dump {

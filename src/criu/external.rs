@@ -16,7 +16,7 @@ use crate::sys::path;
 
 /// A mount that shows a part of the host.
 #[derive(Debug, PartialEq, Eq)]
-pub struct External {
+pub(super) struct External {
     /// Where the config has it; links may lead elsewhere.
     target: CString,
     /// What it shows.
@@ -27,7 +27,7 @@ pub struct External {
 
 impl External {
     /// All of a container's.
-    pub fn of(plan: &Plan) -> Vec<Self> {
+    pub(super) fn of(plan: &Plan) -> Vec<Self> {
         plan.steps.iter().filter_map(|planned| Self::by(&planned.step)).collect()
     }
 

@@ -11,11 +11,15 @@ mod failure;
 mod namespaces;
 mod options;
 mod program;
+mod restore;
 mod rpc;
 mod session;
+mod tree;
 
 pub use descriptors::Descriptors;
 pub use dump::Dump;
 pub use options::{CgroupMode, Options, PageServer};
 pub use program::Program;
-pub use session::{Notification, Parent, Session};
+pub use restore::{Restore, Restorer};
+pub use session::{Notification, Parent};
+pub use tree::Tree;

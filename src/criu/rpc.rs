@@ -14,7 +14,7 @@ pub(super) mod kind {
 
 /// `criu_req`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Request {
+pub(super) struct Request {
     #[prost(int32, required, tag = "1")]
     pub(super) kind: i32,
     #[prost(message, optional, tag = "2")]
@@ -38,7 +38,7 @@ pub(super) struct Features {
 
 /// `criu_opts`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct RequestOptions {
+pub(super) struct RequestOptions {
     #[prost(int32, required, tag = "1")]
     pub(super) images_dir_fd: i32,
     #[prost(int32, optional, tag = "2")]

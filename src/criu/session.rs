@@ -1,6 +1,7 @@
 //! One criu process and the conversation with it.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub enum Parent {
 
 /// A criu process that serves requests.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     socket: Option<OwnedFd>,
     pid: Pid,
     process: OwnedFd,
@@ -62,7 +63,7 @@ impl Session {
     /// numbers that they have here.
     ///
     /// # Errors
-    /// It cannot be started, or is too old.
+    /// It cannot be started.
     pub(super) fn start(
         program: &Program,
         parent: Parent,
@@ -93,14 +94,29 @@ impl Session {
         };
         // Else nobody would hear that criu has ended.
         drop(theirs);
-        let mut session = Session { socket: Some(ours), pid, process, parent, version: 0 };
+        Ok(Session { socket: Some(ours), pid, process, parent, version: 0 })
+    }
+
+    /// Starts one that has no streams, as this process's child, and asks for its version.
+    ///
+    /// # Errors
+    /// It cannot be started, is too old, or does not work.
+    pub(super) fn greet(program: &Program) -> Result<Self> {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = null.map_err(|error| Error::io("open", "/dev/null", &error))?;
+        let mut session = Self::start(program, Parent::Here, Some([null.as_fd(); 3]), &[])?;
         session.version = session.ask_version()?;
         session.need(OLDEST, "checkpoints of containers")?;
         Ok(session)
     }
 
+    /// A further descriptor of it.
+    pub(super) fn process(&self) -> Result<OwnedFd> {
+        self.process.try_clone().map_err(|error| Error::io("dup", "of criu", &error))
+    }
+
     /// Its number.
-    pub fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         self.pid
     }
 
@@ -232,12 +248,6 @@ impl Session {
         if matches!(self.parent, Parent::Here) {
             let _ = pidfd::reap(&self.process, true);
         }
-    }
-}
-
-impl AsFd for Session {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.process.as_fd()
     }
 }
 
