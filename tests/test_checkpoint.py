@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
@@ -229,3 +230,233 @@ def test_what_criu_says_is_in_the_error(
         fails(lambda: container.checkpoint(images), "criu failed:", "outside", "dump.log")
         time.sleep(0.1)
         assert container.status == "running"
+
+
+# -- and back ---------------------------------------------------------------------------------
+
+
+def quietly(id: str, bundle: rsc.Bundle, root: Path, **more: Any) -> rsc.Container:
+    """Run a container whose streams are nothing that it would have to be restored with."""
+    streams = {"stdin": rsc.DEVNULL, "stdout": rsc.DEVNULL, "stderr": rsc.DEVNULL, **more}
+    return rsc.Container.run(id, bundle, root=root, **streams)
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_a_restored_container_goes_on_where_it_was(
+    counting: rsc.Bundle, box: str, root: Path, images: Path, unique_id: Callable[[], str]
+) -> None:
+    with quietly(box, counting, root) as container:
+        eventually(lambda: count(counting) > 3, "counting")
+        container.checkpoint(images)
+    written = count(counting)
+    other = unique_id()
+    with rsc.Container.restore(other, images, counting, root=root) as container:
+        assert container.status == "running"
+        assert container.pid == container.init.pid
+        assert counts_on(counting)
+        assert count(counting) > written
+        container.pause()
+        assert container.status == "paused"
+        container.resume()
+        container.kill("KILL")
+        assert container.wait(timeout=10) == -9
+        container.delete()
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_a_container_is_written_and_restored_again_and_again(
+    counting: rsc.Bundle, box: str, root: Path, images: Path
+) -> None:
+    container = quietly(box, counting, root)
+    for _ in range(2):
+        with container:
+            count(counting)
+            container.checkpoint(images)
+        container = rsc.Container.restore(box, images, counting, root=root)
+    with container:
+        assert counts_on(counting)
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_processes_enter_a_restored_container(
+    counting: rsc.Bundle, box: str, root: Path, images: Path
+) -> None:
+    with quietly(box, counting, root) as container:
+        count(counting)
+        container.checkpoint(images)
+    script = "readlink /proc/1/ns/time; readlink /proc/self/ns/time; ip addr show lo"
+    with rsc.Container.restore(box, images, counting, root=root) as container:
+        process = container.exec(["sh", "-c", script], stdout=rsc.PIPE, text=True)
+        said, _ = process.communicate(timeout=10)
+        process.close()
+        init, own, *rest = said.splitlines()
+        # criu puts what it restores into a time namespace, so that clocks do not jump.
+        assert init == own
+        assert any("LOOPBACK,UP" in line for line in rest)
+        assert box in Path(f"/proc/{container.pid}/cgroup").read_text()
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_pipes_become_those_of_who_restores(
+    bundle: BundleFactory, box: str, root: Path, images: Path
+) -> None:
+    # Another pipe, inside, stays what it is.
+    script = "while read line; do echo $line; done | while read line; do echo got $line; done"
+    inside = bundle(args=["sh", "-c", script])
+    pipes: dict[str, Any] = {"stdin": rsc.PIPE, "stdout": rsc.PIPE, "text": True}
+    with rsc.Container.run(box, inside, root=root, stderr=rsc.DEVNULL, **pipes) as container:
+        print("before", file=container.init.stdin, flush=True)
+        assert container.init.stdout.readline() == "got before\n"
+        container.checkpoint(images)
+    with rsc.Container.restore(box, images, inside, root=root, **pipes) as container:
+        print("after", file=container.init.stdin, flush=True)
+        assert container.init.stdout.readline() == "got after\n"
+        container.init.stdin.close()
+        assert container.init.stdout.read() == ""
+        assert container.wait(timeout=10) == 0
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_a_terminal_comes_back(bundle: BundleFactory, box: str, root: Path, images: Path) -> None:
+    script = "while read line; do echo got $line; done"
+    inside = bundle(args=["sh", "-c", script], terminal=True)
+
+    def answer(container: rsc.Container, word: str) -> bool:
+        number = container.init._core.terminal()
+        assert number is not None
+        with open(number, "r+b", buffering=0) as terminal:
+            terminal.write(word.encode() + b"\n")
+            said = b""
+            while b"got " + word.encode() not in said:
+                said += terminal.read(100)
+        return True
+
+    with rsc.Container.run(box, inside, root=root) as container:
+        assert answer(container, "before")
+        container.checkpoint(images)
+    with rsc.Container.restore(box, images, inside, root=root) as container:
+        assert answer(container, "after")
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_mounts_of_the_host_are_shown_again(
+    bundle: BundleFactory, box: str, root: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+
+    def change(spec: rsc.Spec) -> None:
+        # The second is inside of the first, whose link leads elsewhere in the container.
+        one = {"source": str(tmp_path / "one"), "destination": "/link", "type": "bind"}
+        two = {"source": str(tmp_path / "two"), "destination": "/place/inner", "type": "bind"}
+        spec.mounts = [*(spec.mounts or ()), one, two]
+
+    inside = bundle(change, args=["sleep", "1000"], own_rootfs=True)
+    Path(inside.rootfs, "place").mkdir()
+    Path(inside.rootfs, "link").symlink_to("/place")
+    with quietly(box, inside, root) as container:
+        container.checkpoint(images)
+    (tmp_path / "one" / "inner").rmdir()
+    (tmp_path / "two" / "file").write_text("changed")
+    with rsc.Container.restore(box, images, inside, root=root) as container:
+        shown = container.exec(
+            ["cat", "/link/file", "/place/inner/file"], stdout=rsc.PIPE, text=True
+        )
+        assert shown.communicate(timeout=10)[0] == "onechanged"
+        shown.close()
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_the_command_line_stays_with_what_it_restores(
+    cli: CommandLine, bundle: BundleFactory, box: str, images: Path, tmp_path: Path
+) -> None:
+    script = "until [ -e /go ]; do sleep 0.05; done; exit 7"
+    inside = bundle(args=["sh", "-c", script], own_rootfs=True)
+    cli("run", "--detach", "--bundle", inside.path, box, **QUIET)
+    cli("checkpoint", "--image-path", images, box)
+    restore = ["restore", "--bundle", inside.path, "--image-path", images]
+    number = tmp_path / "number"
+    cli(*restore, "--detach", "--pid-file", number, box, **QUIET)
+    assert f'"pid": {number.read_text()}' in cli("state", box).stdout
+    cli("checkpoint", "--image-path", images, box)
+    Path(inside.rootfs, "go").touch()
+    assert cli(*restore, box, check=False, **QUIET).returncode == 7
+    assert "does not exist" in cli("state", box, check=False).stderr
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_hooks_run_before_a_restored_container_does(
+    bundle: BundleFactory, box: str, root: Path, images: Path, tmp_path: Path
+) -> None:
+    inside = bundle(args=["sleep", "1000"])
+    with quietly(box, inside, root) as container:
+        container.checkpoint(images)
+    told, status = tmp_path / "told", tmp_path / "status"
+    script = f'cat > {told}; exit "$(cat {status})"'
+    spec = rsc.Spec.load(Path(inside.path, "config.json"))
+    spec.hooks = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    status.write_text("0")
+    with rsc.Container.restore(box, images, inside, spec=spec, root=root) as container:
+        said = json.loads(told.read_text())
+        assert (said["id"], said["status"], said["pid"]) == (box, "creating", container.pid)
+    status.write_text("3")
+    fails(
+        lambda: rsc.Container.restore(box, images, inside, spec=spec, root=root),
+        f'cannot restore container "{box}"',
+        "exit status 3",
+        "$.hooks.createRuntime[0]",
+    )
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_a_failed_restore_leaves_nothing(
+    cli: CommandLine, bundle: BundleFactory, box: str, root: Path, images: Path
+) -> None:
+    inside = bundle(args=["sleep", "1000"])
+    restore = ["restore", "--bundle", inside.path, "--image-path", images]
+
+    def restoring() -> object:
+        return rsc.Container.restore(box, images, inside, root=root)
+
+    words = (f'cannot restore container "{box}"', "descriptors.json", "folder of a checkpoint")
+    fails(restoring, *words)
+    done = cli(*restore, box, check=False)
+    assert done.returncode == 255
+    assert all(word in done.stderr for word in words)
+    images.mkdir()
+    (images / "descriptors.json").write_text('["/dev/null", "/dev/null", "/dev/null"]')
+    fails(restoring, "criu failed:", "empty-image")
+    assert "criu failed:" in cli(*restore, box, check=False).stderr
+    assert not list(root.iterdir())
+
+
+def test_a_restore_without_criu_is_refused(
+    cli: CommandLine,
+    bundle: BundleFactory,
+    box: str,
+    root: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    inside = bundle(args=["sleep", "1000"])
+    fails(lambda: rsc.Container.restore(box, images, inside, root=root), "criu(8) is not installed")
+    done = cli("restore", "--bundle", inside.path, "--image-path", images, box, check=False)
+    assert done.returncode == 255
+    assert "criu(8) is not installed" in done.stderr
+
+
+def test_criu_named_by_hand_is_noted(cli: CommandLine) -> None:
+    done = cli("--criu", "/elsewhere/criu", "list")
+    assert "--criu is ignored" in done.stderr

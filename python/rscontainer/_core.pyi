@@ -30,6 +30,17 @@ class Container:
     ) -> tuple[Container, Process]:
         """Have the launcher create a container, and start it at once if ``start``."""
     @staticmethod
+    def restore(
+        id: str,
+        bundle: str,
+        root: str | None,
+        config: str | None,
+        options: str,
+        attached: bool,
+        stdio: _Stdio,
+    ) -> tuple[Container, Process]:
+        """Have the launcher bring a checkpoint's processes back by criu(8); ``options`` is JSON."""
+    @staticmethod
     def load(id: str, root: str | None) -> Container:
         """Find one; NotFoundError if there is none."""
     @staticmethod

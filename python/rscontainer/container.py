@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rscontainer import _core
+from rscontainer._checkpoint import Checkpoints
 from rscontainer._streams import Streams
 from rscontainer.errors import ConfigWarning, ContainerError
 from rscontainer.process import Process
@@ -12,18 +13,17 @@ from rscontainer.process import Process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Literal, Union
+    from typing import Any, Union
 
     from typing_extensions import Self
 
     from rscontainer._streams import Stream
     from rscontainer.spec import Spec
 
-    CgroupMode = Literal["soft", "full", "strict", "ignore"]
     StrPath = Union[str, "os.PathLike[str]"]
 
 
-class Container:
+class Container(Checkpoints):
     """A container, by its id.
 
     Made by :meth:`create`, :meth:`run`, :meth:`load` or :meth:`list`. As a context manager it is
@@ -154,7 +154,19 @@ class Container:
                 not detach,
                 streams.theirs,
             )
-            container = cls(core, Process(init, args, streams.keep(), **text))
+            pipes = streams.keep()
+        return cls._started(core, init, args, pipes, **text)
+
+    @classmethod
+    def _started(
+        cls,
+        core: _core.Container,
+        init: _core.Process,
+        args: list[str] | None,
+        pipes: Sequence[int | None],
+        **text: Any,
+    ) -> Self:
+        container = cls(core, Process(init, args, pipes, **text))
         try:
             _warn(init.warnings)
         except BaseException:
@@ -293,64 +305,6 @@ class Container:
         """Wait for the end of its init and return its ``returncode``; as ``Process.wait``."""
         return self.init.wait(timeout)
 
-    def checkpoint(
-        self,
-        path: StrPath,
-        *,
-        leave_running: bool = False,
-        pre_dump: bool = False,
-        parent: StrPath | None = None,
-        work: StrPath | None = None,
-        tcp_established: bool = False,
-        tcp_skip_in_flight: bool = False,
-        link_remap: bool = False,
-        ext_unix_sk: bool = False,
-        shell_job: bool = False,
-        file_locks: bool = False,
-        auto_dedup: bool = False,
-        lazy_pages: bool = False,
-        page_server: tuple[str, int] | None = None,
-        cgroups: CgroupMode | None = None,
-    ) -> None:
-        """Write its processes to the folder ``path``, by criu(8); :meth:`restore` brings them back.
-
-        It is stopped afterwards and can be deleted, unless ``leave_running``. ``pre_dump`` writes
-        its memory alone and lets it run on; a later checkpoint that names it as its ``parent``,
-        relative to ``path``, writes only what has changed since. ``work`` is the folder of criu's
-        logs and sockets, by default ``path``.
-
-        ``tcp_established`` takes established TCP connections along, ``tcp_skip_in_flight`` leaves
-        out those that nobody has accepted yet, ``link_remap`` takes open files along that have no
-        name any more, ``ext_unix_sk`` Unix sockets whose other end is outside, ``shell_job`` a
-        session of the caller's, ``file_locks`` locks on files. ``auto_dedup`` takes from the
-        images of parents what later ones replace. With ``lazy_pages`` memory is fetched when it is
-        used; ``page_server`` is the host and the port that it is sent to. ``cgroups`` is
-        ``"soft"``, ``"full"``, ``"strict"`` or ``"ignore"``, as criu(8) has it.
-
-        What criu has begun is undone before an interruption is raised. Raises ``StateError``
-        unless it is running or paused, ``ContainerError`` if criu is not installed or refuses,
-        with the errors of its log; it runs on then.
-        """
-        self._core.checkpoint(
-            _criu_options(
-                path,
-                work,
-                cgroups,
-                parent=None if parent is None else os.fspath(parent),
-                leave_running=leave_running,
-                pre_dump=pre_dump,
-                tcp_established=tcp_established,
-                tcp_skip_in_flight=tcp_skip_in_flight,
-                link_remap=link_remap,
-                ext_unix_sk=ext_unix_sk,
-                shell_job=shell_job,
-                file_locks=file_locks,
-                auto_dedup=auto_dedup,
-                lazy_pages=lazy_pages,
-                page_server=page_server and {"address": page_server[0], "port": page_server[1]},
-            )
-        )
-
     def delete(self, force: bool = False) -> None:
         """Take away all that was made for it (runtime.md#delete).
 
@@ -385,18 +339,6 @@ def _warn(messages: Sequence[str]) -> None:
         frame, level = frame.f_back, level + 1
     for message in messages:
         warnings.warn(message, ConfigWarning, stacklevel=level)
-
-
-def _criu_options(
-    path: StrPath, work: StrPath | None, cgroups: CgroupMode | None, **more: Any
-) -> str:
-    import json  # noqa: PLC0415  # most containers stay where they are
-
-    folders = {
-        "images": os.path.abspath(path),
-        "work": None if work is None else os.path.abspath(work),
-    }
-    return json.dumps({**folders, "cgroups": cgroups or "default", **more})
 
 
 def _arguments(args: Sequence[str] | None) -> list[str] | None:

@@ -82,11 +82,32 @@ impl Container {
         stdio: Stdio,
     ) -> PyResult<(Self, Process)> {
         let container = Container { root: open_root(root.as_deref())?, id };
-        let config = config.map(RawValue::from_string).transpose().map_err(|error| {
-            to_py(Error::new(Kind::Spec, format!("the config is not JSON: {error}")))
-        })?;
+        let config = raw_config(config)?;
         let bundle = std::path::absolute(bundle)?;
         let verb = Verb::Create { bundle, config, start, args, terminal };
+        let started = call(py, &container.request(verb, attached), stdio)?;
+        Ok((container, Process::started(started)))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (id, bundle, root, config, options, attached, stdio))]
+    #[allow(clippy::too_many_arguments, reason = "called from one place, which names them all")]
+    fn restore(
+        py: Python<'_>,
+        id: String,
+        bundle: PathBuf,
+        root: Option<PathBuf>,
+        config: Option<String>,
+        options: &str,
+        attached: bool,
+        stdio: Stdio,
+    ) -> PyResult<(Self, Process)> {
+        let container = Container { root: open_root(root.as_deref())?, id };
+        let config = raw_config(config)?;
+        let bundle = std::path::absolute(bundle)?;
+        let options = Box::new(criu_options(options)?);
+        let program = criu::Program::find().map_err(to_py)?;
+        let verb = Verb::Restore { bundle, config, options, program };
         let started = call(py, &container.request(verb, attached), stdio)?;
         Ok((container, Process::started(started)))
     }
@@ -178,6 +199,12 @@ impl Container {
     fn delete(&self, py: Python<'_>, force: bool) -> PyResult<()> {
         blocking(py, |interrupt| container::delete(&self.root, &self.id, force, interrupt))
     }
+}
+
+fn raw_config(json: Option<String>) -> PyResult<Option<Box<RawValue>>> {
+    json.map(RawValue::from_string)
+        .transpose()
+        .map_err(|error| to_py(Error::new(Kind::Spec, format!("the config is not JSON: {error}"))))
 }
 
 /// Python's own words for them, as JSON.
