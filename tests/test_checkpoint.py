@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -175,8 +176,12 @@ def test_a_container_is_stopped_by_a_checkpoint(
         box, counting, root=root, stdin=rsc.DEVNULL, stdout=rsc.DEVNULL, stderr=rsc.DEVNULL
     ) as container:
         count(counting)
+        process = Path(f"/proc/{container.pid}")
         container.checkpoint(images)
         assert container.status == "stopped"
+        assert container.wait(timeout=10) == -9
+        # Its parent has heard of its end too, after criu had.
+        eventually(lambda: not process.exists(), "an init that is reaped")
         container.delete()
     assert (images / "inventory.img").exists()
     assert (images / "dump.log").exists()
@@ -230,6 +235,32 @@ def test_what_criu_says_is_in_the_error(
         fails(lambda: container.checkpoint(images), "criu failed:", "outside", "dump.log")
         time.sleep(0.1)
         assert container.status == "running"
+
+
+@RUNS_ALONE
+@pytest.mark.usefixtures("criu")
+def test_an_interrupted_checkpoint_is_undone(
+    counting: rsc.Bundle, box: str, root: Path, images: Path
+) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise InterruptionError
+
+    with quietly(box, counting, root) as container:
+        count(counting)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.03)
+        try:
+            with pytest.raises(InterruptionError):
+                container.checkpoint(images)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert container.status == "running"
+        assert counts_on(counting)
+        container.checkpoint(images)
 
 
 # -- and back ---------------------------------------------------------------------------------

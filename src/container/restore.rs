@@ -68,12 +68,13 @@ pub fn restore(mut restoration: Restoration<'_>) -> Result<Running> {
         resctrl: None,
         hooked: false,
         init: None,
+        announced: false,
         terminal: None,
     };
     match returning.carry_out(&mut restoration) {
         Ok(running) => Ok(running),
         Err(error) => {
-            returning.undo();
+            returning.undo(restoration.announce);
             Err(error.context(format_args!("cannot restore container {id:?}")))
         }
     }
@@ -89,6 +90,8 @@ struct Returning<'a> {
     /// Whether hooks have run, which poststop hooks undo.
     hooked: bool,
     init: Option<(Pid, OwnedFd)>,
+    /// Whether its parent knows of the init.
+    announced: bool,
     terminal: Option<OwnedFd>,
 }
 
@@ -161,6 +164,9 @@ impl Returning<'_> {
         let Notification { script, pid, terminal } = notification;
         match script.as_str() {
             "setup-namespaces" => {
+                let init =
+                    pidfd::open(pid).map_err(|errno| Error::call("pidfd_open", pid, errno))?;
+                self.init = Some((pid, init));
                 state.init = identify(pid)?;
                 self.hooked = true;
                 let programs = &self.plan.hooks.create_runtime;
@@ -168,13 +174,10 @@ impl Returning<'_> {
             }
             // The processes are there and do not run yet.
             "post-restore" => {
-                let init =
-                    pidfd::open(pid).map_err(|errno| Error::call("pidfd_open", pid, errno))?;
-                let (_, init) = self.init.insert((pid, init));
-                if let Some(announce) = announce {
+                if let (Some(announce), Some((_, init))) = (announce, &self.init) {
                     announce(Announced::Child(pid, init.as_fd()));
+                    self.announced = true;
                 }
-                state.init = identify(pid)?;
                 if self.plan.born.namespaces & Namespace::Network.flag() != 0 {
                     loopback_up(pid)?;
                 }
@@ -189,12 +192,16 @@ impl Returning<'_> {
     }
 
     /// Nothing is left of a container that could not be restored.
-    fn undo(mut self) {
+    fn undo(mut self, announce: Option<Announce<'_>>) {
         // criu has ended its processes, but for one that had begun to run.
         if let Some((_, init)) = self.init.take() {
             let _ = pidfd::send_signal(&init, libc::SIGKILL);
             pidfd::await_end(&init);
-            let _ = pidfd::reap(&init, false);
+            match announce.filter(|_| !self.announced) {
+                Some(announce) => announce(Announced::Forerunner(init.as_fd())),
+                // Ours, or its parent's to reap.
+                None => drop(pidfd::reap(&init, false)),
+            }
         }
         // The error that led here is the one to report.
         if let Some(state) = self.state.take() {
