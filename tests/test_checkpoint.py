@@ -133,6 +133,20 @@ def test_a_parent_that_cannot_be_linked_is_refused(
     assert not images.exists()
 
 
+def test_a_parent_may_be_there_before_the_images_are(
+    bundle: BundleFactory,
+    box: str,
+    root: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "earlier").mkdir()
+    with rsc.Container.run(box, bundle(args=["sleep", "60"]), root=root) as container:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        fails(lambda: container.checkpoint(images, parent="../earlier"), "criu(8) is not installed")
+
+
 @pytest.mark.parametrize(
     ("option", "why"),
     [

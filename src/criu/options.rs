@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -123,12 +123,26 @@ impl Options {
         if parent.is_absolute() {
             return Err(refused("must be relative to the folder of the images"));
         }
-        let path = self.images.join(parent);
-        if !path.is_dir() {
+        if !self.place_of(parent).is_dir() {
             return Err(refused("is no folder there")
                 .hint(format!("give what leads from {:?} to the earlier images", self.images)));
         }
         Ok(())
+    }
+
+    /// The images' folder may still be to be made: then its parents are known by their names.
+    fn place_of(&self, parent: &Path) -> PathBuf {
+        if self.images.exists() {
+            return self.images.join(parent);
+        }
+        let mut place = self.images.clone();
+        for part in parent.components() {
+            match part {
+                Component::ParentDir => drop(place.pop()),
+                part => place.push(part),
+            }
+        }
+        place
     }
 
     /// Where criu's log of that name is.

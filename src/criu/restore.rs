@@ -75,7 +75,9 @@ impl<'a> Restore<'a> {
         }
         let namespaces = self.namespaces(&asked, &mut request)?;
         drop(asked);
-        let session = Session::start(self.program, parent, self.stdio, &namespaces)?;
+        // A job of the caller's shell comes back into the caller's session, by way of criu's.
+        let new_session = !options.shell_job;
+        let session = Session::start(self.program, parent, self.stdio, &namespaces, new_session)?;
         Ok(Restorer { options, session, request, _folders: folders })
     }
 

@@ -60,7 +60,8 @@ pub(super) const fn version(major: i32, minor: i32, sublevel: i32) -> i32 {
 
 impl Session {
     /// Starts criu with these standard streams and these further descriptors, which it has by the
-    /// numbers that they have here.
+    /// numbers that they have here. In a session of its own it is safe from a Ctrl-C: it may be inside
+    /// of the processes, and must not end as it is.
     ///
     /// # Errors
     /// It cannot be started.
@@ -69,13 +70,14 @@ impl Session {
         parent: Parent,
         stdio: Option<[BorrowedFd<'_>; 3]>,
         further: &[OwnedFd],
+        new_session: bool,
     ) -> Result<Self> {
         let (ours, theirs) =
             socket::pair().map_err(|errno| Error::call("socketpair", "for criu", errno))?;
         let mut fds: Vec<_> = stdio.into_iter().flatten().zip(0..).collect();
         let kept = further.iter().chain([&theirs]).map(|fd| (fd.as_fd(), fd.as_raw_fd()));
         fds.extend(kept);
-        let options = spawn::SpawnOptions { fds, new_session: false };
+        let options = spawn::SpawnOptions { fds, new_session };
         let failed = |errno| Error::path_call("posix_spawn", &program.path, errno);
         let text = |text: String| CString::new(text).map_err(|_| failed(Errno::EINVAL));
         let path = CString::new(bytes(&program.path)).map_err(|_| failed(Errno::EINVAL))?;
@@ -104,7 +106,7 @@ impl Session {
     pub(super) fn greet(program: &Program) -> Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| Error::io("open", "/dev/null", &error))?;
-        let mut session = Self::start(program, Parent::Here, Some([null.as_fd(); 3]), &[])?;
+        let mut session = Self::start(program, Parent::Here, Some([null.as_fd(); 3]), &[], true)?;
         session.version = session.ask_version()?;
         session.need(OLDEST, "checkpoints of containers")?;
         Ok(session)

@@ -59,7 +59,8 @@ pub fn spawn_sibling(
         Cloned::Parent(pid, process) => Ok((pid, process)),
         Cloned::Child => {
             let ready = options.fds.iter().try_for_each(|(fd, number)| inherit(*fd, *number));
-            if ready.and_then(|()| privilege::reset_signals()).is_ok() {
+            let led = if options.new_session { nix::unistd::setsid().map(drop) } else { Ok(()) };
+            if ready.and(led).and_then(|()| privilege::reset_signals()).is_ok() {
                 execve(path, argv, envp);
             }
             exit_now(127)
