@@ -77,6 +77,22 @@ def fails(call: Callable[[], object], *words: str) -> None:
 # -- without a criu that works ----------------------------------------------------------------
 
 
+def test_streams_that_are_null_are_on_a_mount_that_the_container_has(
+    bundle: BundleFactory, box: str, root: Path
+) -> None:
+    # Else criu does not find them, nor does anybody inside.
+    script = "id=$(sed -n 's/^mnt_id:[^0-9]*//p' /proc/self/fdinfo/0); "
+    script += 'grep "^$id " /proc/self/mountinfo'
+    streams: dict[str, Any] = {"stdin": rsc.DEVNULL, "stdout": rsc.PIPE, "text": True}
+    with rsc.Container.run(box, bundle(args=["sleep", "60"]), root=root) as container:
+        process = container.exec(["sh", "-c", script], **streams)
+        assert " /dev" in process.communicate(timeout=30)[0]
+        process.close()
+    inside = bundle(args=["sh", "-c", script])
+    with rsc.Container.run(box, inside, root=root, **streams) as container:
+        assert " /dev" in container.init.communicate(timeout=30)[0]
+
+
 def test_a_container_that_does_not_run_is_refused(
     cli: CommandLine, bundle: BundleFactory, box: str, root: Path, images: Path
 ) -> None:
