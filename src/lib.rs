@@ -10,6 +10,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod criu;
 pub mod error;
 pub mod features;
 pub mod helper;

@@ -31,6 +31,9 @@ FORBIDDEN = [
     ("resctrl", "container"),
     ("resctrl", "launch"),
     ("resctrl", "plan"),
+    ("criu", "container"),
+    ("criu", "launch"),
+    ("criu", "state"),
     ("state", "container"),
     ("state", "launch"),
 ]

@@ -32,6 +32,17 @@ class Container:
     ) -> tuple[Container, Process]:
         """Have the launcher create a container, and start it at once if ``start``."""
     @staticmethod
+    def restore(
+        id: str,
+        bundle: str,
+        root: str | None,
+        config: str | None,
+        options: str,
+        attached: bool,
+        stdio: _Stdio,
+    ) -> tuple[Container, Process]:
+        """Have the launcher bring a checkpoint's processes back by criu(8); ``options`` is JSON."""
+    @staticmethod
     def load(id: str, root: str | None) -> Container:
         """Find one; NotFoundError if there is none."""
     @staticmethod
@@ -71,6 +82,8 @@ class Container:
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def kill(self, signal: str, all: bool) -> None: ...
+    def checkpoint(self, options: str) -> None:
+        """Have criu(8) write its processes to disk; ``options`` is JSON."""
     def delete(self, force: bool) -> None: ...
 
 @final

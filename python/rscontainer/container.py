@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rscontainer import _core
+from rscontainer._checkpoint import Checkpoints
 from rscontainer._given import argument_list, environment, user_numbers, warn
 from rscontainer._streams import Streams
 from rscontainer.process import Process
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     StrPath = Union[str, "os.PathLike[str]"]
 
 
-class Container:
+class Container(Checkpoints):
     """A container, by its id.
 
     Made by :meth:`create`, :meth:`run`, :meth:`load` or :meth:`list`. As a context manager it is
@@ -156,7 +157,19 @@ class Container:
                 not detach,
                 streams.theirs,
             )
-            container = cls(core, Process(init, args, streams.keep(), **text))
+            pipes = streams.keep()
+        return cls._started(core, init, args, pipes, **text)
+
+    @classmethod
+    def _started(
+        cls,
+        core: _core.Container,
+        init: _core.Process,
+        args: list[str] | None,
+        pipes: Sequence[int | None],
+        **text: Any,
+    ) -> Self:
+        container = cls(core, Process(init, args, pipes, **text))
         try:
             warn(init.warnings)
         except BaseException:

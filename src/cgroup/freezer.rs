@@ -76,6 +76,11 @@ impl<'a> Freezer<'a> {
 }
 
 impl Cgroup {
+    /// The directory by which it is frozen.
+    pub fn freezer(&self) -> Option<&Directory> {
+        Freezer::of(self).map(|freezer| freezer.directory)
+    }
+
     /// Stops every process in it, or none: if one does not stop in time, all are thawed.
     pub fn freeze(&self) -> Result<()> {
         let freezer = Freezer::of(self).ok_or_else(|| self.no_freezer())?;

@@ -28,6 +28,9 @@ pub(super) struct Arguments {
     /// Print the version
     #[arg(long, short, action = clap::ArgAction::Version)]
     version: Option<bool>,
+    /// Accepted for compatibility: criu is looked for along PATH
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub(super) criu: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -97,6 +100,10 @@ pub(super) enum Command {
         #[arg(value_name = "CONTAINER")]
         id: String,
     },
+    /// Write a container's processes to disk
+    Checkpoint(Box<super::criu::Checkpoint>),
+    /// Create a container of processes that were written to disk
+    Restore(Box<super::criu::Restore>),
     /// List containers
     List {
         /// As a table or as JSON

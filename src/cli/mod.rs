@@ -1,6 +1,7 @@
 //! The command line, spelled as runc spells it: argv → request → container.
 
 mod args;
+mod criu;
 mod events;
 mod figures;
 mod foreground;
@@ -44,7 +45,8 @@ pub fn main(program: StageProgram) -> ExitCode {
     }
     let stage = start_stage(program);
     let arguments = Arguments::parse();
-    let runs_program = matches!(arguments.command, Command::Run(_) | Command::Exec(_));
+    let runs_program =
+        matches!(arguments.command, Command::Run(_) | Command::Exec(_) | Command::Restore(_));
     if let Some(path) = &arguments.log {
         log::open(path.clone(), arguments.log_format);
     }
@@ -70,6 +72,9 @@ fn start_stage(program: StageProgram) -> Option<Result<Stage>> {
 }
 
 fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
+    if arguments.criu.is_some() {
+        crate::warn("--criu is ignored: criu is looked for along PATH");
+    }
     let root = || Root::new(arguments.root.as_deref());
     let stage = || {
         stage
@@ -96,6 +101,8 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         }
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
+        Command::Checkpoint(asked) => criu::checkpoint(&root()?, *asked).map(done),
+        Command::Restore(asked) => criu::restore(&root()?, *asked),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Ps { format, words } => ps::ps(&root()?, format, &words).map(done),
         Command::Events { interval, stats, id } => {

@@ -33,17 +33,37 @@ pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
 }
 
 pub(super) fn run(root: &Root, asked: Run, stage: Stage) -> Result<u8> {
-    let console = open_console(&asked.create.common)?;
+    let remains = Remains { id: &asked.create.id, detach: asked.detach, keep: asked.keep };
+    attended(root, &asked.create.common, remains, || {
+        make(root, &asked.create, StartSignal::Parent, asked.detach, stage)
+    })
+}
+
+/// Which container stays when its program runs, or has ended.
+pub(super) struct Remains<'a> {
+    pub(super) id: &'a str,
+    pub(super) detach: bool,
+    pub(super) keep: bool,
+}
+
+/// Stays with a container that `make` has running, and takes it away at its end.
+pub(super) fn attended(
+    root: &Root,
+    common: &Common,
+    remains: Remains<'_>,
+    make: impl FnOnce() -> Result<Running>,
+) -> Result<u8> {
+    let Remains { id, detach, keep } = remains;
+    let console = open_console(common)?;
     // Blocked before there is a container, so that none is lost on its way to it.
-    let signals = (!asked.detach).then(foreground::Signals::block).transpose()?;
-    let running = make(root, &asked.create, StartSignal::Parent, asked.detach, stage)?;
-    let id = &asked.create.id;
+    let signals = (!detach).then(foreground::Signals::block).transpose()?;
+    let running = make()?;
     let tree = foreground::Tree::of(&running);
-    let joined = hand_out(&asked.create.common, &running, console).and_then(|()| match &signals {
+    let joined = hand_out(common, &running, console).and_then(|()| match &signals {
         Some(signals) => foreground::attend(&running, signals),
         None => Ok(0),
     });
-    if asked.detach && joined.is_ok() || asked.keep {
+    if detach && joined.is_ok() || keep {
         return joined;
     }
     tree.take_down();
@@ -65,15 +85,7 @@ fn make(
 ) -> Result<Running> {
     let bundle = absolute(&asked.bundle)?;
     let mut config = Config::read(&bundle)?;
-    let terminal = config.spec.process().as_ref().and_then(Process::terminal) == Some(true);
-    let console = asked.common.console_socket.is_some();
-    if terminal && needs_console && !console {
-        return Err(no_console("$.process.terminal"));
-    }
-    if !terminal && console {
-        return Err(Error::new(Kind::Other, "a console socket is of no use without a terminal")
-            .hint("set $.process.terminal, or leave --console-socket out"));
-    }
+    check_console(&config, &asked.common, needs_console)?;
     if asked.systemd_cgroup {
         config.have_systemd_make_cgroups(&asked.id)?;
     }
@@ -96,6 +108,20 @@ fn make(
         cradle: Cradle::Stage(stage),
         announce: None,
     })
+}
+
+/// A terminal has someone to hold its other end, and a console socket is there for one.
+pub(super) fn check_console(config: &Config, common: &Common, needs_console: bool) -> Result<()> {
+    let terminal = config.spec.process().as_ref().and_then(Process::terminal) == Some(true);
+    let console = common.console_socket.is_some();
+    if terminal && needs_console && !console {
+        return Err(no_console("$.process.terminal"));
+    }
+    if !terminal && console {
+        return Err(Error::new(Kind::Other, "a console socket is of no use without a terminal")
+            .hint("set $.process.terminal, or leave --console-socket out"));
+    }
+    Ok(())
 }
 
 /// Whether the container has a network namespace that the host's root may make beforehand.

@@ -101,6 +101,25 @@ impl Config {
         }
     }
 
+    /// criu gives restored processes a time namespace, whether they had one or not, so that their
+    /// clocks do not jump: who enters the container is to join that one.
+    pub(super) fn add_time_namespace(&mut self) {
+        let Ok(mut config) = serde_json::from_str::<serde_json::Value>(self.raw.get()) else {
+            return;
+        };
+        let namespaces = config.pointer_mut("/linux/namespaces").and_then(|all| all.as_array_mut());
+        let Some(namespaces) = namespaces.filter(|_| Path::new("/proc/self/ns/time").exists())
+        else {
+            return;
+        };
+        if namespaces.iter().all(|namespace| namespace["type"] != "time") {
+            namespaces.push(serde_json::json!({"type": "time"}));
+        }
+        if let Ok(raw) = serde_json::value::to_raw_value(&config) {
+            self.raw = raw;
+        }
+    }
+
     /// Puts the caller's arguments and choice of terminal in place of the config's.
     pub fn override_process(&mut self, args: Option<&Vec<String>>, terminal: Option<bool>) {
         let Some(process) = self.spec.process_mut() else { return };

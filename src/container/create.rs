@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::Config;
+use super::checkpoint::descriptors;
 use super::delete::poststop;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
@@ -108,7 +109,7 @@ impl<'a> Making<'a> {
         };
         // What exists from here on is on record first: whoever finds the record after this process
         // was killed can take it all away.
-        let state = self.state.insert(new_state(&creation, self.plan)?);
+        let state = self.state.insert(new_state(&Origin::of(&creation), self.plan)?);
         folder.record(state)?;
         if self.plan.host_tree().is_some() {
             folder.make_tree()?;
@@ -156,19 +157,24 @@ impl<'a> Making<'a> {
         }
         // Before any hook, which may want to unmount what the rootfs or a volume is on.
         let _ = self.folder.as_ref().map(Folder::remove_tree);
-        // The error that led here is the one to report.
-        if let Some(mut state) = self.state.take() {
-            let _ = std::mem::take(&mut state.cgroup).take_back();
-            let _ = state.resctrl.take().map(|resctrl| resctrl.delete());
-            // Other hooks may have run, and these undo what they did (runtime.md#lifecycle: after
-            // a failed hook the lifecycle goes on at step 12).
-            if had_child {
-                let _ = poststop(&state, &mut never);
-            }
+        if let Some(state) = self.state.take() {
+            forget(state, had_child);
         }
         if let Some(folder) = self.folder.take() {
             let _ = folder.remove();
         }
+    }
+}
+
+/// Takes back what was made for a container that came to nothing. Other hooks may have run
+/// (`hooked`), and those of poststop undo what they did (runtime.md#lifecycle: after a failed hook
+/// the lifecycle goes on at step 12).
+pub(super) fn forget(mut state: State, hooked: bool) {
+    // The error that led here is the one to report.
+    let _ = std::mem::take(&mut state.cgroup).take_back();
+    let _ = state.resctrl.take().map(|resctrl| resctrl.delete());
+    if hooked {
+        let _ = poststop(&state, &mut never);
     }
 }
 
@@ -220,15 +226,31 @@ fn listen(folder: &Folder) -> Result<OwnedFd> {
         .map_err(|errno| Error::path_call("bind", folder.path().join(NEW_START_SOCKET), errno))
 }
 
-fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
-    let spec = &creation.config.spec;
+/// What of a container's making is on record.
+pub(super) struct Origin<'a> {
+    pub(super) id: &'a str,
+    pub(super) bundle: &'a Path,
+    pub(super) config: &'a Config,
+    pub(super) session_keyring: bool,
+    pub(super) stdio: Option<&'a [OwnedFd; 3]>,
+}
+
+impl<'a> Origin<'a> {
+    fn of(creation: &'a Creation<'_>) -> Self {
+        let Creation { id, bundle, config, session_keyring, stdio, .. } = creation;
+        Origin { id, bundle, config, session_keyring: *session_keyring, stdio: stdio.as_ref() }
+    }
+}
+
+pub(super) fn new_state(origin: &Origin<'_>, plan: &Plan) -> Result<State> {
+    let spec = &origin.config.spec;
     Ok(State {
         oci_version: spec.version().clone(),
-        id: creation.id.to_owned(),
+        id: origin.id.to_owned(),
         init: ProcessId::default(),
-        bundle: creation.bundle.to_owned(),
+        bundle: origin.bundle.to_owned(),
         // Where the mounts are, for hooks that look into the container.
-        rootfs: plan.host_tree().map_or_else(|| rootfs(spec, creation.bundle), Path::to_owned),
+        rootfs: plan.host_tree().map_or_else(|| rootfs(spec, origin.bundle), Path::to_owned),
         created: now(),
         owner: nix::unistd::geteuid().as_raw(),
         annotations: spec
@@ -239,18 +261,19 @@ fn new_state(creation: &Creation<'_>, plan: &Plan) -> Result<State> {
             .collect(),
         cgroup: plan.cgroup.intended(),
         resctrl: plan.resctrl.as_ref().map(ResctrlPlan::intended).transpose()?,
-        session_keyring: creation.session_keyring,
+        session_keyring: origin.session_keyring,
+        descriptors: descriptors(origin.config, origin.stdio),
         hooks: plan.hooks.clone(),
-        config: creation.config.raw.clone(),
+        config: origin.config.raw.clone(),
     })
 }
 
-fn rootfs(spec: &Spec, bundle: &Path) -> PathBuf {
+pub(super) fn rootfs(spec: &Spec, bundle: &Path) -> PathBuf {
     spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default()
 }
 
 /// Seen before anything is made, for the two mistakes that people make most.
-fn check_rootfs(spec: &Spec, bundle: &Path) -> Result<()> {
+pub(super) fn check_rootfs(spec: &Spec, bundle: &Path) -> Result<()> {
     let rootfs = rootfs(spec, bundle);
     let problem = |message: &str, hint: &str| {
         let value = Some(format!("{rootfs:?}"));

@@ -11,7 +11,7 @@ use crate::state::{Folder, Root, State, Status, pidfd_of};
 use crate::sys::pidfd;
 
 /// How long a killed container may take to end: its init waits for the kernel to end the rest.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Deletes a stopped container, or one that is created and not started; with `force`, any.
 ///

@@ -3,6 +3,7 @@
 //! Verbs that clone (`create`, `exec`) want the proof that this process has
 //! one thread; the others may be called from anywhere, Python too.
 
+mod checkpoint;
 mod config;
 mod create;
 mod delete;
@@ -12,10 +13,12 @@ mod kill;
 mod list;
 mod pause;
 mod pids;
+mod restore;
 mod start;
 mod stats;
 mod update;
 
+pub use checkpoint::checkpoint;
 pub use config::Config;
 pub(crate) use create::now;
 pub use create::{Creation, Running, create};
@@ -26,6 +29,7 @@ pub use kill::{kill, signal_number};
 pub use list::{Summary, has_init, init, list, state};
 pub use pause::{pause, resume};
 pub use pids::pids;
+pub use restore::{Restoration, restore};
 pub use start::start;
 pub use stats::{Interface, Snapshot, oom_kills, stats};
 pub use update::{Change, Shares, resources, update};

@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::criu::{Options, Program};
 use crate::error::{Error, Kind, Result};
 use crate::sys::{privilege, socket};
 
@@ -45,6 +46,17 @@ pub enum Verb {
         args: Option<Vec<String>>,
         /// In place of the config's `process.terminal`.
         terminal: Option<bool>,
+    },
+    /// restore.
+    Restore {
+        /// The bundle's folder, absolute.
+        bundle: PathBuf,
+        /// The config; none to read it from the bundle.
+        config: Option<Box<RawValue>>,
+        /// The images, and what is asked of them.
+        options: Box<Options>,
+        /// criu, with the caller's environment.
+        program: Program,
     },
     /// exec.
     Exec(ProcessRequest),

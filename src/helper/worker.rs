@@ -6,13 +6,16 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::value::RawValue;
 
 use super::request::{self, Reply, Request, Served, Verb};
 use super::server::{Claim, Owned};
-use crate::container::{self, Config, Creation, Execution, Running};
+use crate::container::{self, Config, Creation, Execution, Restoration, Running};
+use crate::criu::Parent;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
 use crate::launch::{Announced, Cradle, Here, SpareNetwork};
@@ -135,7 +138,7 @@ impl Serving<'_> {
 
     fn take_back(&self, request: &Request, running: &Running) {
         let _ = pidfd::send_signal(&running.pidfd, libc::SIGKILL);
-        if let Verb::Create { .. } = request.verb {
+        if let Verb::Create { .. } | Verb::Restore { .. } = request.verb {
             let root = Root::new(Some(&request.root));
             // Whatever cannot be taken away stays on record for a later delete.
             let _ = root.and_then(|root| container::delete(&root, &request.id, true, &mut never));
@@ -162,7 +165,7 @@ impl Serving<'_> {
                 }
             };
             let container = match (&request.verb, ProcessId::of(pid)) {
-                (Verb::Create { .. }, Ok(init)) => {
+                (Verb::Create { .. } | Verb::Restore { .. }, Ok(init)) => {
                     Some(Owned { root: request.root.clone(), id: request.id.clone(), init })
                 }
                 _ => None,
@@ -174,10 +177,7 @@ impl Serving<'_> {
         };
         match &request.verb {
             Verb::Create { bundle, config, start, args, terminal } => {
-                let mut config = match config {
-                    Some(config) => Config::parse(config.get().as_bytes().to_vec())?,
-                    None => Config::read(bundle)?,
-                };
+                let mut config = read_config(config.as_deref(), bundle)?;
                 config.override_process(args.as_ref(), *terminal);
                 let start = if *start { StartSignal::Parent } else { StartSignal::Socket };
                 container::create(Creation {
@@ -193,6 +193,22 @@ impl Serving<'_> {
                     facts: self.host.facts,
                     warn,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network }),
+                    announce: Some(&mut announce),
+                })
+            }
+            Verb::Restore { bundle, config, options, program } => {
+                network.map_or(Ok(()), SpareNetwork::leave)?;
+                container::restore(Restoration {
+                    root: &root,
+                    id: &request.id,
+                    bundle,
+                    config: read_config(config.as_deref(), bundle)?,
+                    options,
+                    program,
+                    parent: Parent::Above(self.host.proof),
+                    stdio,
+                    facts: self.host.facts,
+                    warn,
                     announce: Some(&mut announce),
                 })
             }
@@ -213,5 +229,12 @@ impl Serving<'_> {
                 })
             }
         }
+    }
+}
+
+fn read_config(config: Option<&RawValue>, bundle: &Path) -> Result<Config> {
+    match config {
+        Some(config) => Config::parse(config.get().as_bytes().to_vec()),
+        None => Config::read(bundle),
     }
 }

@@ -169,13 +169,8 @@ impl Child<'_> {
 
     /// A folder is mounted on a folder, anything else on a file.
     pub(super) fn target_like(&self, source: &OwnedFd, target: &CStr) -> Result<OwnedFd, Failure> {
-        let stat = fstat(source).map_err(Failure::of("fstat"))?;
-        let root = self.root()?;
-        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            path::make_dir_in(root, target, FOLDER_MODE).map_err(Failure::of("mkdirat"))
-        } else {
-            path::make_file_in(root, target, FOLDER_MODE).map_err(Failure::of("openat2"))
-        }
+        path::make_like_in(self.root()?, source, target, FOLDER_MODE)
+            .map_err(|(call, errno)| Failure::new(call, errno))
     }
 
     fn mask(&mut self, path: &CStr) -> Done {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, fchown};
@@ -45,11 +45,33 @@ impl Child<'_> {
         for (number, fd) in (0..).zip(self.stdio.take().into_iter().flatten()) {
             fds::install_stdio(fd, number).map_err(Failure::of("dup2"))?;
         }
+        let root = self.root()?;
+        (0..=2).for_each(|number| own_null(&root, number));
         if let Some(owner) = owner {
             (0..=2).for_each(|number| give_pipe(number, owner));
         }
         Ok(())
     }
+}
+
+/// The host's /dev/null is on a mount that the container has not: who looks at it from inside, and
+/// criu above all, does not find it. One that the container has is as good.
+fn own_null(root: &OwnedFd, number: i32) {
+    if !is_null(fds::stdio(number)) {
+        return;
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    if let Some(own) = path::open_in(root, c"/dev/null", flags).ok().filter(|own| is_null(own)) {
+        // Not to wait was for whatever else might have been there.
+        let _ = fcntl(&own, FcntlArg::F_SETFL(OFlag::empty()));
+        let _ = fds::install_stdio(own, number);
+    }
+}
+
+fn is_null(file: impl AsFd) -> bool {
+    fstat(file).is_ok_and(|stat| {
+        stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3)
+    })
 }
 
 /// A program that is not root opens /dev/stdout anew, which asks for the file's permission. A pipe

@@ -11,6 +11,7 @@ use super::error::{blocking, to_py};
 use super::events::{self, Events};
 use super::process::{Home, Process};
 use crate::container::{self, Change};
+use crate::criu;
 use crate::error::{Error, Kind, Result};
 use crate::helper::client::{self, Caller, Started};
 use crate::helper::{Ambient, ProcessRequest, Request, Verb};
@@ -87,11 +88,33 @@ impl Container {
         stdio: Stdio,
     ) -> PyResult<(Self, Process)> {
         let container = Container { root: open_root(root.as_deref())?, id };
-        let config = config.map(RawValue::from_string).transpose().map_err(|error| {
-            to_py(Error::new(Kind::Spec, format!("the config is not JSON: {error}")))
-        })?;
+        let config = raw_config(config)?;
         let bundle = std::path::absolute(bundle)?;
         let verb = Verb::Create { bundle, config, start, args, terminal };
+        let started = call(py, &container.request(verb, attached), stdio)?;
+        let process = Process::started(started, container.home());
+        Ok((container, process))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (id, bundle, root, config, options, attached, stdio))]
+    #[allow(clippy::too_many_arguments, reason = "called from one place, which names them all")]
+    fn restore(
+        py: Python<'_>,
+        id: String,
+        bundle: PathBuf,
+        root: Option<PathBuf>,
+        config: Option<String>,
+        options: &str,
+        attached: bool,
+        stdio: Stdio,
+    ) -> PyResult<(Self, Process)> {
+        let container = Container { root: open_root(root.as_deref())?, id };
+        let config = raw_config(config)?;
+        let bundle = std::path::absolute(bundle)?;
+        let options = Box::new(criu_options(options)?);
+        let program = criu::Program::find().map_err(to_py)?;
+        let verb = Verb::Restore { bundle, config, options, program };
         let started = call(py, &container.request(verb, attached), stdio)?;
         let process = Process::started(started, container.home());
         Ok((container, process))
@@ -213,9 +236,28 @@ impl Container {
         py.detach(|| container::kill(&self.root, &self.id, signal, all)).map_err(to_py)
     }
 
+    #[pyo3(signature = (options))]
+    fn checkpoint(&self, py: Python<'_>, options: &str) -> PyResult<()> {
+        let options = criu_options(options)?;
+        blocking(py, |interrupt| container::checkpoint(&self.root, &self.id, &options, interrupt))
+    }
+
     fn delete(&self, py: Python<'_>, force: bool) -> PyResult<()> {
         blocking(py, |interrupt| container::delete(&self.root, &self.id, force, interrupt))
     }
+}
+
+fn raw_config(json: Option<String>) -> PyResult<Option<Box<RawValue>>> {
+    json.map(RawValue::from_string)
+        .transpose()
+        .map_err(|error| to_py(Error::new(Kind::Spec, format!("the config is not JSON: {error}"))))
+}
+
+/// Python's own words for them, as JSON.
+fn criu_options(json: &str) -> PyResult<criu::Options> {
+    serde_json::from_str(json).map_err(|error| {
+        to_py(Error::new(Kind::Other, format!("the options of a checkpoint: {error}")))
+    })
 }
 
 fn open_root(root: Option<&Path>) -> PyResult<Root> {

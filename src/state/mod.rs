@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::cgroup::Cgroup;
+use crate::criu::Descriptors;
 use crate::plan::HookPrograms;
 use crate::resctrl::Resctrl;
 
@@ -83,6 +84,9 @@ pub struct State {
     /// Whether its processes share a session keyring of their own.
     #[serde(default)]
     pub session_keyring: bool,
+    /// What its standard streams were; none known of a terminal.
+    #[serde(default, skip_serializing_if = "Descriptors::is_empty")]
+    pub descriptors: Descriptors,
     /// For poststart and poststop.
     pub hooks: HookPrograms,
     /// The config that it was created from; exec starts from its process.

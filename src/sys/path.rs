@@ -150,6 +150,22 @@ pub fn make_file_in(root: impl AsFd, path: &CStr, mode: Mode) -> nix::Result<Own
     Err(Errno::ELOOP)
 }
 
+/// Opens the place at `path` below `root` for a mount of `like`, made where missing: a folder is
+/// mounted on a folder, anything else on a file. An error names the call.
+pub fn make_like_in(
+    root: impl AsFd,
+    like: impl AsFd,
+    path: &CStr,
+    mode: Mode,
+) -> Result<OwnedFd, (&'static str, Errno)> {
+    let stat = nix::sys::stat::fstat(like).map_err(|errno| ("fstat", errno))?;
+    if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        make_dir_in(root, path, mode).map_err(|errno| ("mkdirat", errno))
+    } else {
+        make_file_in(root, path, mode).map_err(|errno| ("openat2", errno))
+    }
+}
+
 /// The folder and the last name of a path; the name is never `..`.
 pub fn split(path: &CStr) -> nix::Result<(std::ffi::CString, std::ffi::CString)> {
     let bytes = path.to_bytes();

@@ -4,12 +4,13 @@
 //! the cost does not grow with the parent, and no lock is inherited.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::clone::Strings;
+use super::clone::{CloneFlags, Cloned, SingleThreaded, Strings, clone3, execve, exit_now};
+use super::privilege;
 
 /// How the program starts, apart from its arguments.
 #[derive(Debug, Default)]
@@ -42,6 +43,37 @@ pub fn spawn(
         )
     };
     done(error).map(|()| Pid::from_raw(pid))
+}
+
+/// The same, as a sibling of this process: its parent is the one that this process has. The stage of
+/// an execve(2) that fails is not told of: the program then has ended at once.
+pub fn spawn_sibling(
+    proof: SingleThreaded,
+    path: &CStr,
+    argv: &Strings,
+    envp: &Strings,
+    options: &SpawnOptions<'_>,
+) -> nix::Result<(Pid, OwnedFd)> {
+    let flags = CloneFlags { sibling: true, ..CloneFlags::default() };
+    match clone3(proof, &flags)? {
+        Cloned::Parent(pid, process) => Ok((pid, process)),
+        Cloned::Child => {
+            let ready = options.fds.iter().try_for_each(|(fd, number)| inherit(*fd, *number));
+            let led = if options.new_session { nix::unistd::setsid().map(drop) } else { Ok(()) };
+            if ready.and(led).and_then(|()| privilege::reset_signals()).is_ok() {
+                execve(path, argv, envp);
+            }
+            exit_now(127)
+        }
+    }
+}
+
+/// A descriptor by a number for the program: by its own, or by that of a standard stream.
+fn inherit(fd: BorrowedFd<'_>, number: RawFd) -> nix::Result<()> {
+    if fd.as_raw_fd() != number {
+        return super::fds::install_stdio(fd, number);
+    }
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).map(drop)
 }
 
 /// This family of functions returns the error number itself.

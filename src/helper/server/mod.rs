@@ -304,9 +304,17 @@ impl Server {
         let Some(Watched::Child { process, status, claim, .. }) = self.watched.get(&token) else {
             return Ok(());
         };
-        if let Ok(Some(ended)) = pidfd::reap(process, false) {
-            // Whoever wanted to know may be gone.
-            let _ = nix::unistd::write(status, &ended.0.to_le_bytes());
+        match pidfd::reap(process, false) {
+            Ok(Some(ended)) => {
+                // Whoever wanted to know may be gone.
+                let _ = nix::unistd::write(status, &ended.0.to_le_bytes());
+            }
+            // Traced, as by criu(8), it has ended for who traces it first: it is reported again.
+            Ok(None) => {
+                std::thread::sleep(Duration::from_millis(1));
+                return Ok(());
+            }
+            Err(_) => {}
         }
         if let (true, Some(container)) = (claim.attached, &claim.container) {
             // Most are deleted by now or soon: looked through whenever their number has doubled.
