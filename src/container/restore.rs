@@ -58,6 +58,11 @@ pub fn restore(mut restoration: Restoration<'_>) -> Result<Running> {
     let situation = Situation::new(id, bundle, StartSignal::Socket);
     let plan = Plan::compile(&restoration.config.spec, restoration.facts, &situation)?;
     restoration.config.warnings.iter().chain(&plan.warnings).for_each(|it| (restoration.warn)(it));
+    if plan.host_tree().is_some() {
+        let why = "criu brings no mounts back into the host's mount namespace";
+        return Err(Error::spec("$.linux.namespaces", None, "config-linux.md#namespaces", why)
+            .hint("add {\"type\": \"mount\"} to it"));
+    }
     check_rootfs(&restoration.config.spec, bundle)?;
     restoration.config.add_time_namespace();
     let folder = root.reserve(id)?;
@@ -152,6 +157,7 @@ impl Returning<'_> {
         if let (Some(plan), Some(intended)) = (&self.plan.resctrl, self.resctrl.take()) {
             state.resctrl = Some(plan.make(intended, criu.as_raw())?);
         }
+        self.plan.cgroup.enter(&mut state.cgroup, criu)?;
         state.cgroup.join(criu)
     }
 
@@ -170,7 +176,7 @@ impl Returning<'_> {
                 state.init = identify(pid)?;
                 self.hooked = true;
                 let programs = &self.plan.hooks.create_runtime;
-                hooks::run(programs, &state.to_oci_json(Status::Creating), &mut never)
+                hooks::run(programs, &state.to_oci_json(Status::Created), &mut never)
             }
             // The processes are there and do not run yet.
             "post-restore" => {
