@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from conftest import PATIENCE, eventually
+from conftest import PATIENCE, SLOWNESS, eventually
 
 import rscontainer as rsc
 
@@ -645,7 +645,7 @@ def test_control_c_in_a_call_leaves_nothing(sleeper: rsc.Bundle, root: Path) -> 
     with Program(text, sleeper.path, root) as program:
         eventually(running, "a running container")
         # Until it waits: a signal before would be met by the same code, and is tried elsewhere.
-        time.sleep(0.05)
+        time.sleep(0.05 * SLOWNESS)
         program.process.send_signal(signal.SIGINT)
         assert program.hear() == "interrupted []"
         assert program.end() == 0

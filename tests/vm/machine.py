@@ -94,8 +94,8 @@ class Machine:
             raise HostError(f"qemu ended with {qemu.returncode}: {said}")
 
     def last_words(self) -> str:
-        lines = self.console.read_text(errors="replace").splitlines()
-        return "\n".join([f"{self.console} ends with:", *lines[-10:]])
+        lines = filter(str.strip, self.console.read_text(errors="replace").splitlines())
+        return "\n".join([f"{self.console} ends with:", *list(lines)[-10:]])
 
 
 def show(text: bytes) -> None:
