@@ -20,13 +20,13 @@ pub(super) fn read(directory: &Directory, stats: &mut Stats) {
     stats.memory = stats.memory.take().or_else(|| memory(directory));
     stats.io = stats.io.take().or_else(|| directory.text("io.stat").map(|text| io(&text)));
     stats.pids = stats.pids.take().or_else(|| pids(directory));
-    if stats.hugetlb.is_none() && directory.has("hugetlb") {
+    let sizes = directory.page_sizes(".current");
+    if stats.hugetlb.is_none() && !sizes.is_empty() {
         let size = |size: String| {
             let used = huge_pages(directory, &format!("hugetlb.{size}"))?;
             let reserved = huge_pages(directory, &format!("hugetlb.{size}.rsvd"));
             Some((size, HugePages { used, reserved }))
         };
-        let sizes = directory.page_sizes(".current");
         stats.hugetlb = Some(sizes.into_iter().filter_map(size).collect());
     }
     let waited = |file: &str| directory.text(file).as_deref().and_then(pressure);
