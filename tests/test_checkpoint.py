@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
+from test_options import keyrings, needs_keys
 
 import rscontainer as rsc
 
@@ -358,6 +359,28 @@ def test_processes_enter_a_restored_container(
         assert init == own
         assert any("LOOPBACK,UP" in line for line in rest)
         assert box in Path(f"/proc/{container.pid}/cgroup").read_text()
+
+
+@RUNS_ALONE
+@needs_keys
+@pytest.mark.usefixtures("criu")
+def test_a_restored_container_has_its_session_keyring(
+    counting: rsc.Bundle, box: str, root: Path, images: Path
+) -> None:
+    with quietly(box, counting, root) as container:
+        count(counting)
+        container.checkpoint(images)
+    eventually(lambda: not keyrings(box), "the keyring's end")
+    with rsc.Container.restore(box, images, counting, root=root) as container:
+        assert keyrings(box) == 1
+        process = container.exec(["sleep", "1000"])
+        # Exec finds that one.
+        assert keyrings(box) == 1
+        process.kill()
+        process.wait()
+    # A descriptor knows who opened it, and their keyring.
+    del container, process
+    eventually(lambda: not keyrings(box), "the keyring's end")
 
 
 @RUNS_ALONE

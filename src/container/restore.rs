@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::checkpoint::CONFIG_FILE;
@@ -14,11 +15,11 @@ use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::interrupt::never;
 use crate::launch::{Announce, Announced};
-use crate::plan::step::{Namespace, StartSignal};
+use crate::plan::step::{Namespace, StartSignal, Step};
 use crate::plan::{Facts, Plan, Situation};
 use crate::resctrl::Resctrl;
 use crate::state::{Folder, ProcessId, Root, State, Status};
-use crate::sys::{net, pidfd};
+use crate::sys::{keyring, net, pidfd};
 
 /// What a container is restored from.
 pub struct Restoration<'a> {
@@ -114,6 +115,7 @@ impl Returning<'_> {
             stdio: restoration.stdio.as_ref().map(|stdio| stdio.each_ref().map(AsFd::as_fd)),
             config_file: annotated.map(String::as_str),
         };
+        leave_session_keyring(self.plan)?;
         let tree = Tree::make(&rootfs, &place, self.plan)?;
         let started = restore.start(restoration.parent);
         tree.leave()?;
@@ -139,7 +141,7 @@ impl Returning<'_> {
             id: restoration.id,
             bundle: restoration.bundle,
             config: &restoration.config,
-            session_keyring: false,
+            session_keyring: true,
             stdio: restoration.stdio.as_ref(),
         };
         let state = self.state.insert(new_state(&origin, self.plan)?);
@@ -219,6 +221,25 @@ impl Returning<'_> {
 
 fn identify(pid: Pid) -> Result<ProcessId> {
     ProcessId::of(pid).map_err(|errno| Error::path_call("read", format!("/proc/{pid}/stat"), errno))
+}
+
+/// What criu restores has criu's session keyring, which is this process's: the container's own takes
+/// its place, as at its creation. One that is owned in a user namespace is made by who enters that.
+fn leave_session_keyring(plan: &Plan) -> Result<()> {
+    let keyrings = plan.steps.iter().filter(|_| plan.born.id_maps.is_none());
+    for planned in keyrings {
+        let Step::SessionKeyring { name, permissions, .. } = &planned.step else { continue };
+        let joined = match keyring::join_session(name) {
+            // A kernel without keys has none to keep apart; a filter that hides the call hides them.
+            Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+            joined => joined.and_then(|key| {
+                let own = keyring::permissions(key)?;
+                keyring::set_permissions(key, own | permissions.unwrap_or(0))
+            }),
+        };
+        joined.map_err(|errno| Error::call("keyctl", "for the container's keyring", errno))?;
+    }
+    Ok(())
 }
 
 /// criu makes the network namespace anew and leaves its devices to others: this one is the
