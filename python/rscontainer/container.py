@@ -7,26 +7,24 @@ import os
 from rscontainer import _core
 from rscontainer._checkpoint import Checkpoints
 from rscontainer._given import argument_list, environment, user_numbers, warn
+from rscontainer._resources import Resources
 from rscontainer._streams import Streams
 from rscontainer.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, Union
 
     from typing_extensions import Self
 
     from rscontainer._streams import Stream
-    from rscontainer.events import Event
     from rscontainer.spec import Spec
-    from rscontainer.stats import Stats
 
-    _Numbers = list[int]  # in the class, list is a method
     StrPath = Union[str, "os.PathLike[str]"]
 
 
-class Container(Checkpoints):
+class Container(Checkpoints, Resources):
     """A container, by its id.
 
     Made by :meth:`create`, :meth:`run`, :meth:`load` or :meth:`list`. As a context manager it is
@@ -303,83 +301,6 @@ class Container(Checkpoints):
         """
         number = signal if isinstance(signal, str) else str(int(signal))
         self._core.kill(number, all)
-
-    def update(
-        self,
-        *,
-        memory: int | str | None = None,
-        memory_swap: int | str | None = None,
-        memory_reservation: int | str | None = None,
-        cpus: float | None = None,
-        cpu_shares: int | None = None,
-        cpuset: str | int | Iterable[int] | None = None,
-        cpuset_mems: str | int | Iterable[int] | None = None,
-        pids: int | None = None,
-        resources: Mapping[str, Any] | None = None,
-        **files: int | str,
-    ) -> None:
-        """Change its limits, all that are given or none; the others stay, and -1 is no limit.
-
-        Memory is in bytes or as in ``"512M"``; ``memory_swap`` is memory and swap together.
-        ``cpus`` is how many processors' time it may use, such as 1.5; ``cpuset`` which ones, as in
-        ``"0-3,7"`` or ``[0, 1]``. ``resources`` is in the form of the config's ``linux.resources``;
-        rules for devices in it take the place of all that hold. A file of cgroup version 2 can be
-        given by its name: ``**{"memory.high": "256M"}``.
-
-        Raises ``SpecError`` for what the specification does not allow, alone or with what holds,
-        ``SystemCallError`` if the kernel refuses, ``StateError`` unless it runs or is created.
-        """
-        import json  # noqa: PLC0415  # most callers change nothing
-
-        from rscontainer import _limits  # noqa: PLC0415
-
-        change = _limits.resources(
-            resources,
-            sizes={"limit": memory, "swap": memory_swap, "reservation": memory_reservation},
-            cpus=cpus,
-            cpu={
-                "shares": cpu_shares,
-                "cpus": _limits.cpuset(cpuset),
-                "mems": _limits.cpuset(cpuset_mems),
-            },
-            pids=pids,
-            files=files,
-        )
-        warn(self._core.update(json.dumps(change)))
-
-    def resources(self) -> dict[str, Any]:
-        """The limits that hold, in the form of the config's ``linux.resources``.
-
-        What the config said, and what :meth:`update` changed of it.
-        """
-        import json  # noqa: PLC0415  # as in state()
-
-        return dict(json.loads(self._core.resources()))
-
-    def stats(self) -> Stats:
-        """What it has used so far, also of one that has ended, until it is deleted."""
-        from rscontainer import stats  # noqa: PLC0415  # most callers never ask
-
-        return stats.parse(self._core.stats())
-
-    def stats_stream(self, interval: float = 1) -> Iterator[Stats]:
-        """Give :meth:`stats` at once and then every ``interval`` seconds, until it ends."""
-        from rscontainer import stats  # noqa: PLC0415
-
-        return stats.stream(self, interval)
-
-    def events(self) -> Iterator[Event]:
-        """Begin to watch it, and give what happens from now on: memory that runs out, freezing.
-
-        The last is its end.
-        """
-        from rscontainer import events  # noqa: PLC0415
-
-        return events.follow(self._core.events())
-
-    def pids(self) -> _Numbers:
-        """The numbers of its processes on the host, sorted."""
-        return self._core.pids()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of its init and return its ``returncode``; as ``Process.wait``."""

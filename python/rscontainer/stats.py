@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from rscontainer.container import Container
+    from rscontainer._resources import Resources
 
 __all__ = [
     "Cpu",
@@ -283,7 +283,7 @@ def _pressure(found: dict[str, Any] | None) -> Pressure | None:
     return None if found is None else Pressure(Share(**found["some"]), Share(**found["full"]))
 
 
-def stream(container: Container, interval: float) -> Iterator[Stats]:
+def stream(container: Resources, interval: float) -> Iterator[Stats]:
     """Give figures until the container ends."""
     import select  # noqa: PLC0415  # as rare as streams are
 
