@@ -480,8 +480,9 @@ def test_the_files_say_the_same(
         for change in CHANGES:
             if not {option for option in change if str(option).startswith("--")} <= knows:
                 continue
-            if runtime == "crun" and change[-1] == -1:
-                # Not everywhere does it take that for unlimited, nor think of swap with memory.
+            if runtime == "crun" and (change[-1] == -1 or change[:-1] == ["--cpu-period"]):
+                # Not everywhere does it take that for unlimited, nor think of swap with memory; and
+                # in version 2 it forgets the quota when the period changes.
                 continue
             done = call("update", *change, theirs, check=False)
             assert done.returncode == 0, f"{change}: {done.stderr}"
