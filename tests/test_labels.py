@@ -1,5 +1,7 @@
 """AppArmor profiles and SELinux labels, on hosts that have neither: nothing is left out in silence.
 
+Where AppArmor is, ``test_apparmor.py`` confines programs by it.
+
 The plans that hosts with them get are golden: ``plans/labels.json`` and ``plans/exec_labels.json``.
 """
 
