@@ -14,6 +14,7 @@ PACKAGES = (
     "dbus-user-session",
     "initramfs-tools",
     "iproute2",
+    "iptables",
     "kmod",
     "libpam-systemd",
     "procps",
