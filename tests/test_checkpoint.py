@@ -491,7 +491,7 @@ def test_hooks_run_before_a_restored_container_does(
     status.write_text("0")
     with rsc.Container.restore(box, images, inside, spec=spec, root=root) as container:
         said = json.loads(told.read_text())
-        assert (said["id"], said["status"], said["pid"]) == (box, "creating", container.pid)
+        assert (said["id"], said["status"], said["pid"]) == (box, "created", container.pid)
     status.write_text("3")
     fails(
         lambda: rsc.Container.restore(box, images, inside, spec=spec, root=root),

@@ -234,8 +234,9 @@ impl Display for Step {
             Step::JoinContainer { namespaces: flags } => {
                 write!(f, "join the container's namespaces ({})", namespaces(*flags))
             }
-            Step::SessionKeyring { name, .. } => {
-                write!(f, "join session keyring {}", Quoted(name))
+            Step::SessionKeyring { name, label, .. } => {
+                write!(f, "join session keyring {}", Quoted(name))?;
+                label.iter().try_for_each(|label| write!(f, " labelled {}", Quoted(label)))
             }
             Step::NewSession => f.write_str("start a session"),
             Step::OomScoreAdj { value, .. } => write!(f, "set oom_score_adj to {value}"),

@@ -22,7 +22,10 @@ impl Compiler<'_> {
         let label = label.filter(|label| self.facts.modules.selinux && !label.is_empty());
         let label = label.map(|label| c_string(label, || "$.process.selinuxLabel".to_owned()));
         let permissions = new.then_some(OWNER_MAY_SEARCH);
-        self.push(Step::SessionKeyring { name, permissions, label: label.transpose()? }, "");
+        let label = label.transpose()?;
+        // A label that no policy knows is refused here first.
+        let asked_by = if label.is_some() { "$.process.selinuxLabel" } else { "" };
+        self.push(Step::SessionKeyring { name, permissions, label }, asked_by);
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ PACKAGES = (
     "python3",
     "python3-venv",
     "runc",
+    "selinux-policy-default",
+    "selinux-utils",
     "systemd",
     "systemd-sysv",
     "udev",
