@@ -40,7 +40,8 @@ def properties(unit: str, *names: str) -> dict[str, str]:
 def slice_() -> Iterator[None]:
     """Containers leave theirs, which others may be in."""
     yield
-    systemctl("stop", SLICE)
+    # That of a user's containers is not one of the session's own.
+    systemctl("stop", SLICE, *(["user.slice"] if ORDINARY else []))
 
 
 def state(unit: str) -> str:
