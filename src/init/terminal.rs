@@ -57,11 +57,12 @@ impl Child<'_> {
 /// The host's /dev/null is on a mount that the container has not: who looks at it from inside, and
 /// criu above all, does not find it. One that the container has is as good.
 fn own_null(root: &OwnedFd, number: i32) {
-    if !is_null(fds::stdio(number)) {
+    let own = |flags| path::open_in(root, c"/dev/null", flags).ok().filter(|own| is_null(own));
+    // Looked at before it is opened: a rootfs may have any device there, and some act on open(2).
+    if !is_null(fds::stdio(number)) || own(OFlag::O_PATH).is_none() {
         return;
     }
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    if let Some(own) = path::open_in(root, c"/dev/null", flags).ok().filter(|own| is_null(own)) {
+    if let Some(own) = own(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK) {
         // Not to wait was for whatever else might have been there.
         let _ = fcntl(&own, FcntlArg::F_SETFL(OFlag::empty()));
         let _ = fds::install_stdio(own, number);
