@@ -402,9 +402,11 @@ def test_starts_at_once(bundle: BundleFactory, root: Path, box: str) -> None:
         assert sorted(results) == [*["refused"] * 5, "started"]
 
 
+@pytest.mark.parametrize(("verb", "status"), [("create", "created"), ("run", "running")])
 def test_creating_is_seen_as_such(
-    bundle: BundleFactory, root: Path, box: str, tmp_path: Path
+    bundle: BundleFactory, root: Path, box: str, tmp_path: Path, verb: str, status: str
 ) -> None:
+    # Who came in now would be in a copy of the host's tree.
     reached, go_on = tmp_path / "reached", tmp_path / "go-on"
     script = f"touch {reached}; until test -e {go_on}; do sleep 0.05; done"
 
@@ -413,7 +415,8 @@ def test_creating_is_seen_as_such(
 
     made = bundle(change, args=FOREVER)
     results: list[Container] = []
-    thread = threading.Thread(target=lambda: results.append(Container.create(box, made, root=root)))
+    make = getattr(Container, verb)
+    thread = threading.Thread(target=lambda: results.append(make(box, made, root=root)))
     thread.start()
     try:
         eventually(reached.exists, "the hook")
@@ -425,5 +428,5 @@ def test_creating_is_seen_as_such(
     finally:
         go_on.touch()
         thread.join(60)
-    assert results[0].status == "created"
-    results[0].delete()
+    assert results[0].status == status
+    results[0].delete(force=True)

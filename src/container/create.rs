@@ -139,7 +139,7 @@ impl<'a> Making<'a> {
         folder.record_init(state.init)?;
         made.map_err(|error| child.last_words().unwrap_or(error))?;
         child.attend(&mut Parent { plan: self.plan, state, resctrl })?;
-        folder.publish_start_socket()?;
+        folder.publish()?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
             poststart(state, &mut never)?;

@@ -189,7 +189,8 @@ impl Returning<'_> {
                 if self.plan.born.namespaces & Namespace::Network.flag() != 0 {
                     loopback_up(pid)?;
                 }
-                self.folder.record_init(state.init)
+                self.folder.record_init(state.init)?;
+                self.folder.publish()
             }
             "orphan-pts-master" => {
                 self.terminal = terminal;

@@ -16,6 +16,9 @@ use crate::interrupt::Interrupt;
 
 const STATE: &str = "state.json";
 const INIT: &str = "init";
+/// Its name until the container is made to the end: who entered the init before would be in a copy of
+/// the host's tree.
+const NEW_INIT: &str = "init.new";
 const LIMITS: &str = "limits";
 const NEW_LIMITS: &str = "limits.new";
 /// The name of the start socket in a container's folder.
@@ -73,8 +76,10 @@ impl Folder {
         nix::sys::stat::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// The container is created to the end and may be started; nothing where it is started at once.
-    pub fn publish_start_socket(&self) -> Result<()> {
+    /// The container is created to the end: it may be entered, and started if it waits for that.
+    pub fn publish(&self) -> Result<()> {
+        renameat(&self.fd, NEW_INIT, &self.fd, INIT)
+            .map_err(|errno| Error::path_call("rename", self.path.join(NEW_INIT), errno))?;
         match renameat(&self.fd, NEW_START_SOCKET, &self.fd, START_SOCKET) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::path_call("rename", self.path.join(NEW_START_SOCKET), errno)),
@@ -102,7 +107,7 @@ impl Folder {
 
     /// Puts on record who the init is. Without this, the container was not created to the end.
     pub fn record_init(&self, init: ProcessId) -> Result<()> {
-        self.write_new(INIT, format!("{} {}\n", init.pid, init.start_time).as_bytes())
+        self.write_new(NEW_INIT, format!("{} {}\n", init.pid, init.start_time).as_bytes())
     }
 
     /// Writes down limits that are going to hold; nobody reads them before
@@ -147,7 +152,11 @@ impl Folder {
 
     /// Reads the state; none where its creator died, or is, before it was written to the end.
     pub fn read(&self) -> Result<Option<State>> {
-        let init = self.read_file(INIT)?;
+        // In this order, for the one becomes the other.
+        let init = match self.read_file(NEW_INIT)? {
+            None => self.read_file(INIT)?,
+            init => init,
+        };
         let Some(bytes) = self.read_file(STATE)? else { return Ok(None) };
         // One line that is there is whole: the kernel writes it in one piece.
         let init = init.as_deref().and_then(ProcessId::parse);
@@ -191,7 +200,7 @@ impl Folder {
             nix::sys::stat::fstatat(&self.fd, name, flags).is_ok()
         };
         // In this order, for the one becomes the other.
-        if has(NEW_START_SOCKET) {
+        if has(NEW_INIT) || has(NEW_START_SOCKET) {
             return Status::Creating;
         }
         if has(START_SOCKET) {
@@ -211,7 +220,7 @@ impl Folder {
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
         self.remove_tree()?;
-        for name in [NEW_START_SOCKET, START_SOCKET, NEW_LIMITS, LIMITS, INIT, STATE] {
+        for name in [NEW_START_SOCKET, START_SOCKET, NEW_LIMITS, LIMITS, NEW_INIT, INIT, STATE] {
             self.remove_file(name)?;
         }
         match unlinkat(AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
