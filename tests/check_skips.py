@@ -3,6 +3,7 @@
     python tests/check_skips.py REPORT.xml            # counts
     python tests/check_skips.py --strict REPORT.xml   # and fails on an unexpected one
     python tests/check_skips.py --user REPORT.xml     # of the run as an ordinary user
+    python tests/check_skips.py --machine REPORT.xml  # of the run in the virtual machine
 
 A suite that skips everything is green as well, so the skips that are right on the machine where the
 checks run are listed in expected-skips.txt, each with why.
@@ -20,13 +21,13 @@ from xml.etree import ElementTree
 EXPECTED = Path(__file__).with_name("expected-skips.txt")
 
 
-def expected_skips(lines: list[str], user: bool) -> list[tuple[re.Pattern[str], str]]:
+def expected_skips(lines: list[str], sections: set[str]) -> list[tuple[re.Pattern[str], str]]:
     expected = []
-    of_user = False
-    for number, line in enumerate(lines, 1):
-        # What follows is for the run as an ordinary user alone.
-        of_user = of_user or line.strip() == "[user]"
-        if not line.strip() or line.startswith(("#", "[")) or (of_user and not user):
+    section = ""
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line.startswith("["):
+            section = line.strip("[]")
+        if not line or line.startswith(("#", "[")) or (section and section not in sections):
             continue
         pattern, separator, why = (part.strip() for part in line.partition(" :: "))
         if not (pattern and separator and why):
@@ -51,10 +52,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Counts the skipped tests by reason.")
     parser.add_argument("--strict", action="store_true", help="fail on an unexpected skip")
     parser.add_argument("--user", action="store_true", help="it ran as an ordinary user")
+    parser.add_argument("--machine", action="store_true", help="it ran in the virtual machine")
     parser.add_argument("report", type=Path, help="what pytest --junitxml wrote")
     options = parser.parse_args()
 
-    expected = expected_skips(EXPECTED.read_text(encoding="utf-8").splitlines(), options.user)
+    sections = {"machine" if options.machine else "host", *(["user"] if options.user else [])}
+    expected = expected_skips(EXPECTED.read_text(encoding="utf-8").splitlines(), sections)
     skipped = skipped_tests(options.report)
     unexpected = [
         (test, reason)

@@ -189,8 +189,9 @@ def test_figures_are_frozen_and_of_a_moment(running: Container) -> None:
 def test_figures_stay_until_the_end_is_tidied_up(
     bundle: BundleFactory, root: Path, box: str
 ) -> None:
-    with Container.run(box, bundle(args=["true"]), root=root) as container:
-        owned = has_a_cgroup(container) if container.init.poll() is None else True
+    with Container.run(box, bundle(args=FOREVER), root=root) as container:
+        owned = has_a_cgroup(container)
+        container.kill("KILL")
         container.wait(30)
         stats = container.stats()
         assert stats.network is None
@@ -213,6 +214,7 @@ def test_stream(running: Container) -> None:
         seen.append(stats)
         if len(seen) == 4:
             running.kill("KILL")
+            running.wait(30)
     assert len(seen) == 4
     assert 0.6 <= time.monotonic() - began < 30
     # Of one that has ended there is nothing to wait for.

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What the suite needs of a host, then what makes the host one with systemd and a user's session.
+# What the suite needs of a host, the engines, and what makes the host one with systemd and a user's
+# session.
 PACKAGES = (
     "apparmor",
     "busybox-static",
+    "catatonit",
+    "conmon",
+    "containerd",
+    "containernetworking-plugins",
     "criu",
     "crun",
     "dbus",
     "dbus-user-session",
+    "docker.io",
+    "fuse-overlayfs",
     "initramfs-tools",
     "iproute2",
     "iptables",
     "kmod",
     "libpam-systemd",
+    "podman",
     "procps",
     "python3",
     "python3-venv",
     "runc",
     "selinux-policy-default",
     "selinux-utils",
+    "slirp4netns",
     "systemd",
     "systemd-sysv",
     "udev",

@@ -27,6 +27,8 @@ VENV = "/opt/tests"
 USER = "tester"
 # Of programs that are run in the guest's tree, whatever the host's is.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+# What Debian's packages of the engines would start with the machine.
+ENGINES = ("containerd.service", "docker.service", "docker.socket", "podman.socket")
 # Files of the guest's, and where they go there.
 FILES = {
     "tests.service": "etc/systemd/system/tests.service",
@@ -124,6 +126,8 @@ class Making:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(HERE / "guest" / name, target)
         self.inside("systemctl", "enable", "--quiet", "tests.service")
+        # The tests start engines of their own.
+        self.inside("systemctl", "mask", "--quiet", *ENGINES)
         # useradd gives ranges of subordinate ids too; to linger is to have a session from the boot.
         self.inside("useradd", "--uid=1000", "--create-home", "--shell=/bin/bash", USER)
         linger = self.tree / "var/lib/systemd/linger"
