@@ -25,6 +25,7 @@ pub mod process;
 pub mod resctrl;
 pub mod spec;
 pub mod state;
+mod suggest;
 pub mod sys;
 pub mod terminal;
 

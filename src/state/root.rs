@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::Folder;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
+use crate::suggest::nearest;
 use crate::sys::privilege;
 
 /// What a file's name may have.
@@ -115,13 +116,22 @@ impl Root {
     pub fn find(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
         Folder::open(self.0.join(id), id).map_err(|error| match error.errno() {
-            Some(Errno::ENOENT) => Error::new(
-                Kind::NotFound,
-                format!("container {id:?} does not exist in {:?}", self.0),
-            )
-            .hint("see which there are with list, or name another folder with root"),
+            Some(Errno::ENOENT) => self.missing(id),
             _ => self.explained(error),
         })
+    }
+
+    fn missing(&self, id: &str) -> Error {
+        let error =
+            Error::new(Kind::NotFound, format!("container {id:?} does not exist in {:?}", self.0));
+        let ids = self.ids().unwrap_or_default();
+        match nearest(id, ids.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean {near:?}?")),
+            None => error.hint(
+                "see which there are with `rscontainer list` or Container.list(), or name another \
+                 folder with root",
+            ),
+        }
     }
 
     /// What to do about a folder that is another user's.
