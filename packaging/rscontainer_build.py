@@ -23,6 +23,9 @@ Settings = Optional[Mapping[str, Any]]
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "data" / "scripts"
+# Goes to the environment's `share`, where man(1) and bash-completion look for what is beside a
+# program on PATH.
+SHARE = ROOT / "data" / "data" / "share"
 NAME = "rscontainer"
 
 
@@ -96,15 +99,39 @@ def build_binary() -> None:
     partial.replace(SCRIPTS / NAME)
 
 
+def build_manual() -> None:
+    """Writes manual pages and shells' completions, made of the command line's definitions."""
+    partial = SHARE.parent / f"share.{os.getpid()}"
+    command = ["cargo", "run", "--quiet", "--locked"]
+    command += ["--manifest-path", str(ROOT / "crates" / "manual" / "Cargo.toml")]
+    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
+    print(f"Running `{' '.join(command)}`", flush=True)
+    try:
+        built = subprocess.run(
+            [*command, "--", str(partial)],
+            cwd=ROOT,
+            env={**os.environ, "CARGO_TARGET_DIR": target},
+            check=False,
+        )
+        if built.returncode != 0:
+            fail("cargo could not make the manual pages; its messages are above.")
+        shutil.rmtree(SHARE, ignore_errors=True)
+        partial.replace(SHARE)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def build_wheel(directory: str, settings: Settings = None, metadata: str | None = None) -> str:
     prepare()
     build_binary()
+    build_manual()
     return maturin.build_wheel(directory, settings, metadata)
 
 
 def build_editable(directory: str, settings: Settings = None, metadata: str | None = None) -> str:
     prepare()
     build_binary()
+    build_manual()
     return maturin.build_editable(directory, settings, metadata)
 
 

@@ -79,7 +79,8 @@ def test_not_found_error(bundle: BundleFactory, root: Path, box: str, tmp_path: 
     error = failure(rsc.NotFoundError, lambda: Container.load(box, root))
     assert str(error) == (
         f'container "{box}" does not exist in "{root}"; '
-        "see which there are with list, or name another folder with root"
+        "see which there are with `rscontainer list` or Container.list(), or name another folder "
+        "with root"
     )
     nowhere = tmp_path / "nowhere"
     error = failure(rsc.NotFoundError, create(nowhere, root, box))

@@ -122,7 +122,11 @@ def test_version_is_the_same_everywhere() -> None:
         == rscontainer.__version__
         == _core.VERSION
     )
-    assert run(_binary.binary(), "--version").split()[:2] == ["rscontainer", _core.VERSION]
+    assert run(_binary.binary(), "--version").split()[:3] == [
+        "rscontainer",
+        "version",
+        _core.VERSION,
+    ]
 
 
 def test_binary_is_what_the_installer_recorded() -> None:
@@ -202,8 +206,10 @@ def test_wheel_is_small_and_complete(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         assert sum(name.endswith(".so") for name in names) == 1
-        (script,) = [name for name in names if ".data/" in name]
+        (script,) = [name for name in names if ".data/scripts/" in name]
         assert script.endswith(".data/scripts/rscontainer")
+        shared = {name.partition(".data/data/share/")[2] for name in names if ".data/data/" in name}
+        assert {"man/man8/rscontainer.8", "bash-completion/completions/rscontainer"} <= shared
         assert archive.getinfo(script).external_attr >> 16 & 0o111
     assert {"rscontainer/__init__.py", "rscontainer/py.typed", "rscontainer/_core.pyi"} <= {*names}
 

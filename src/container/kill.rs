@@ -31,9 +31,11 @@ fn kill_init(held: &Held, signal: i32) -> Result<()> {
     let sent = pidfd_of(held.state.init).and_then(|init| pidfd::send_signal(init, signal));
     match sent {
         Ok(()) => Ok(()),
-        Err(Errno::ESRCH) => {
-            Err(Error::new(Kind::State, format!("container {id:?} has just ended")))
-        }
+        Err(Errno::ESRCH) => Err(Error::new(
+            Kind::State,
+            format!("container {id:?} has just ended (no such process)"),
+        )
+        .hint("there is nothing left to kill")),
         Err(errno) => {
             let what = format!("of signal {signal} to container {id:?}");
             Err(Error::call("pidfd_send_signal", what, errno))

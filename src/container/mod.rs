@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod kill;
 mod list;
+mod notify;
 mod pause;
 mod pids;
 mod restore;
@@ -82,11 +83,14 @@ impl Held {
         let needed: Vec<&str> = allowed.iter().map(|status| status.as_str()).collect();
         let (id, is) = (self.folder.id(), self.status.as_str());
         let needed = needed.join(" or ");
-        let error = Error::new(
-            Kind::State,
-            format!("cannot {verb} container {id:?}: it is {is}, and must be {needed}"),
-        );
+        let why = match (verb, self.status) {
+            // runc's words: by these containerd tells that there is nothing left to kill.
+            ("kill", Status::Stopped) => "it is stopped (container not running)".to_owned(),
+            _ => format!("it is {is}, and must be {needed}"),
+        };
+        let error = Error::new(Kind::State, format!("cannot {verb} container {id:?}: {why}"));
         Err(match (verb, self.status) {
+            ("resume", Status::Running) => error.hint("there is nothing to resume"),
             ("delete", _) => error.hint("kill it first, or delete it with force"),
             (_, Status::Paused) => error.hint("resume it first"),
             (_, Status::Created) => error.hint("start it first"),

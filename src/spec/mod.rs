@@ -14,7 +14,6 @@ mod parse;
 mod repair;
 mod section;
 mod strict;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -11,8 +11,8 @@ use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use super::strict::Strict;
-use super::{Warning, repair, section, suggest};
-use crate::{Error, Result};
+use super::{Warning, repair, section};
+use crate::{Error, Result, suggest};
 
 /// The largest config that is read, in bytes; real ones have a few thousand.
 pub const MAX_SIZE: usize = 16 << 20;

@@ -6,8 +6,8 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as NameError, StrDeserializer};
 use serde_json::{Map, Value};
 
-use super::{Warning, names, section, suggest};
-use crate::{Error, Result};
+use super::{Warning, names, section};
+use crate::{Error, Result, suggest};
 
 /// Rewrites a config, equal in meaning, until the types take it.
 ///

@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::Folder;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::never;
+use crate::suggest::nearest;
 use crate::sys::privilege;
 
 /// What a file's name may have.
@@ -24,9 +25,13 @@ impl Root {
     /// `$XDG_RUNTIME_DIR/rscontainer`, or `/run/user/UID/rscontainer` without that variable.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         if let Some(given) = given {
-            return std::path::absolute(given)
-                .map(Root)
-                .map_err(|error| Error::io("getcwd", given, &error));
+            let path =
+                std::path::absolute(given).map_err(|error| Error::io("getcwd", given, &error))?;
+            if path == Path::new("/") {
+                return Err(Error::new(Kind::Other, "/ is no folder for the containers' states")
+                    .hint("name another as root"));
+            }
+            return Ok(Root(path));
         }
         let uid = nix::unistd::geteuid();
         let named = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
@@ -59,7 +64,9 @@ impl Root {
             Err(error) => return Err(self.explained(Error::io("opendir", &self.0, &error))),
         };
         let mut ids: Vec<String> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| check_id(name).is_ok())
             .collect();
         ids.sort();
@@ -109,13 +116,22 @@ impl Root {
     pub fn find(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
         Folder::open(self.0.join(id), id).map_err(|error| match error.errno() {
-            Some(Errno::ENOENT) => Error::new(
-                Kind::NotFound,
-                format!("container {id:?} does not exist in {:?}", self.0),
-            )
-            .hint("see which there are with list, or name another folder with root"),
+            Some(Errno::ENOENT) => self.missing(id),
             _ => self.explained(error),
         })
+    }
+
+    fn missing(&self, id: &str) -> Error {
+        let error =
+            Error::new(Kind::NotFound, format!("container {id:?} does not exist in {:?}", self.0));
+        let ids = self.ids().unwrap_or_default();
+        match nearest(id, ids.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean {near:?}?")),
+            None => error.hint(
+                "see which there are with `rscontainer list` or Container.list(), or name another \
+                 folder with root",
+            ),
+        }
     }
 
     /// What to do about a folder that is another user's.

@@ -1,7 +1,7 @@
 //! "did you mean".
 
 /// The known name nearest to what was written, if one is near enough to be meant.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
