@@ -278,6 +278,24 @@ def test_root_of_a_user_namespace(as_user: Script) -> None:
     assert lines[-2] == lines[-1]
 
 
+def test_network_of_a_user_namespace_s_root(as_user: Script) -> None:
+    # Whoever left the host's network for a new one could not come back.
+    script = """
+        import subprocess
+        from rscontainer import _binary
+        spec = config("sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1")
+        kinds = "pid", "mount", "ipc", "uts", "network"
+        spec.linux.namespaces = [{"type": kind} for kind in kinds]
+        del spec.linux.uidMappings, spec.linux.gidMappings
+        spec.save(made.config)
+        argv = [_binary.binary(), "--root", place / "states", "run", "-b", made.path, "box"]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        print(done.stdout)
+    """
+    assert as_user(script, "unshare", "-Ur").split() == ["lo"]
+
+
 # -- mounts -----------------------------------------------------------------------------------
 
 
