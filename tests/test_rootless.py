@@ -389,6 +389,30 @@ def test_delegated_cgroups_are_used(as_user: Script) -> None:
     assert rest == ["paused", "True", "-9"]
 
 
+def test_cgroup_of_another_root(as_user: Script) -> None:
+    # Hierarchies of version 1 take in only who is still the user that opened their files.
+    script = """
+        def others(file, property):
+            own = next(
+                line.split(":")
+                for line in Path(file).read_text().splitlines()
+                if line.split(":")[0] == getpass.getuser()
+            )
+            spec.linux[property] = [{"containerID": 0, "hostID": int(own[1]), "size": int(own[2])}]
+        spec = config()
+        others("/etc/subuid", "uidMappings")
+        others("/etc/subgid", "gidMappings")
+        # The rootfs is reached by a path that is closed to others.
+        for folder in made.path, *made.path.parents:
+            if folder.owner() == getpass.getuser():
+                folder.chmod(0o755)
+        lines = sh("id -u; cat /proc/self/cgroup", spec).splitlines()
+        own = Path("/proc/self/cgroup").read_text().splitlines()
+        print(lines[0], len(lines) > 1 and not set(lines[1:]) & set(own))
+    """
+    assert as_user(script, delegate=True).split() == ["0", "True"]
+
+
 # -- where states are -------------------------------------------------------------------------
 
 
