@@ -366,7 +366,7 @@ def test_failure_leaves_the_settings(cli: CommandLine, bundle: BundleFactory, bo
     place = bundle(terminal=True, args=["/no/such/program"])
     with Desk(cli.argv("run", "-b", place.path, box)) as desk:
         assert b"/no/such/program" in desk.expect(re.compile(rb"ENOENT[^\n]*\n"))
-        assert desk.end() == 255
+        assert desk.end() == 1
         assert desk.is_as_before()
 
 

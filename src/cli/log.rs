@@ -1,27 +1,46 @@
 //! What is said to whoever called: people read standard error, engines the log.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::args::LogFormat;
 use crate::container;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-/// A file of lines, each with a time and a level.
+/// Lines, each with a time and a level.
 #[derive(Debug)]
 struct Log {
-    path: PathBuf,
+    /// Standard error where there is none.
+    file: Option<File>,
     format: LogFormat,
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Has errors and warnings written there too, from now on.
-pub(super) fn open(path: PathBuf, format: LogFormat) {
+/// Has everything that is said written to `path`. What a program of the container's writes goes to
+/// the standard error that is this process's too, so warnings and --debug then go to the log alone.
+///
+/// A format without a file is asked for by who reads standard error with a program. Without either,
+/// people do.
+pub(super) fn open(path: Option<&Path>, format: Option<LogFormat>) -> Result<()> {
+    if path.is_none() && format.is_none() {
+        return Ok(());
+    }
+    let open = |path: &Path| {
+        let mut options = File::options();
+        options.append(true).create(true).mode(0o644);
+        options
+            .open(path)
+            .map_err(|error| Error::io("open", path, &error).hint("name another file with --log"))
+    };
+    let file = path.map(open).transpose()?;
     // There is one command line, so it is not open yet.
-    let _ = LOG.set(Log { path, format });
+    let _ = LOG.set(Log { file, format: format.unwrap_or(LogFormat::Text) });
     crate::hear_warnings(|message| write("warning", message));
+    Ok(())
 }
 
 /// Has what is being done said as well, in the log if there is one.
@@ -36,17 +55,24 @@ pub(super) fn debug() {
     });
 }
 
+/// Puts down what people have been told already.
+pub(super) fn note(message: &str) {
+    write("error", message);
+}
+
 /// Says why the command failed.
-pub(super) fn error(error: &Error) {
-    eprintln!("rscontainer: error: {error}");
-    write("error", &error.to_string());
+pub(super) fn error(message: &str) {
+    if !LOG.get().is_some_and(|log| log.file.is_none()) {
+        eprintln!("rscontainer: error: {message}");
+    }
+    write("error", message);
 }
 
 fn write(level: &str, message: &str) {
     if let Some(log) = LOG.get()
         && let Err(error) = log.append(level, message)
     {
-        eprintln!("rscontainer: error: write log {:?}: {error}", log.path);
+        eprintln!("rscontainer: error: write the log: {error}");
     }
 }
 
@@ -60,7 +86,9 @@ impl Log {
                 format!("{line}\n")
             }
         };
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&self.path)?;
-        file.write_all(line.as_bytes())
+        match &self.file {
+            Some(file) => (&*file).write_all(line.as_bytes()),
+            None => std::io::stderr().write_all(line.as_bytes()),
+        }
     }
 }

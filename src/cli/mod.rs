@@ -1,20 +1,21 @@
 //! The command line, spelled as runc spells it: argv → request → container.
 
 mod args;
+mod argv;
 mod criu;
 mod events;
 mod figures;
 mod foreground;
 mod listening;
 mod log;
+mod notify;
 mod process;
 mod ps;
 mod table;
 mod update;
+mod usage;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use self::args::{Arguments, Command};
 use crate::container::{self, Config};
@@ -27,8 +28,8 @@ use crate::plan::{Facts, Plan, Situation};
 use crate::spec;
 use crate::state::Root;
 
-/// Runs the program. Its exit status is the container's for `run` and `exec`, else 0 or 1; 255
-/// where a container's program could not be run at all, as with runc.
+/// Runs the program. Its exit status is the container's for `run`, `restore` and `exec`, else 0 or
+/// 1; 255 where `exec` has nothing run, and 3 where there is no such command, as with runc.
 ///
 /// `program` is what clones for it; without one a copy of this program does.
 pub fn main(program: StageProgram) -> ExitCode {
@@ -44,23 +45,28 @@ pub fn main(program: StageProgram) -> ExitCode {
         _ => {}
     }
     let stage = start_stage(program);
-    let arguments = Arguments::parse();
-    let runs_program =
-        matches!(arguments.command, Command::Run(_) | Command::Exec(_) | Command::Restore(_));
-    if let Some(path) = &arguments.log {
-        log::open(path.clone(), arguments.log_format);
-    }
-    if arguments.debug {
-        log::debug();
-    }
-    match carry_out(arguments, stage) {
+    let arguments = match usage::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let code_of_failure = match arguments.command {
+        Some(Command::Exec(_)) => 255,
+        _ => 1,
+    };
+    let done = log::open(arguments.log.as_deref(), arguments.log_format).and_then(|()| {
+        if arguments.debug {
+            log::debug();
+        }
+        carry_out(arguments, stage)
+    });
+    match done {
         Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&error, if runs_program { 255 } else { 1 }),
+        Err(error) => fail(&error, code_of_failure),
     }
 }
 
 fn fail(error: &Error, code: u8) -> ExitCode {
-    log::error(error);
+    log::error(&error.to_string());
     ExitCode::from(code)
 }
 
@@ -80,7 +86,15 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         stage
             .unwrap_or_else(|| Err(Error::new(Kind::Other, "no process was started to clone with")))
     };
-    match arguments.command {
+    let Some(command) = arguments.command.filter(|_| !arguments.version) else {
+        if arguments.version {
+            print(&usage::version());
+        } else {
+            usage::help(None)?;
+        }
+        return Ok(0);
+    };
+    match command {
         Command::Create(mut create) => {
             create.systemd_cgroup = arguments.systemd_cgroup;
             process::create(&root()?, create, stage()?)
@@ -90,7 +104,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
             process::run(&root()?, run, stage()?)
         }
         Command::Exec(exec) => process::exec(&root()?, *exec, stage()?),
-        Command::Start { id } => container::start(&root()?, &id, &mut never).map(done),
+        Command::Start { id } => notify::start(&root()?, &id).map(done),
         Command::State { id } => state(&root()?, &id).map(done),
         Command::Kill { all, id, signal } => {
             let signal = container::signal_number(&signal)?;
@@ -114,6 +128,7 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
             print(&json(&crate::features::features()));
             Ok(0)
         }
+        Command::Help { command } => usage::help(command.as_deref()).map(done),
         Command::Explain { bundle } => explain(&bundle).map(done),
     }
 }
@@ -143,7 +158,8 @@ fn list(root: &Root, format: args::ListFormat, quiet: bool) -> Result<()> {
     let rows = container::list(root)?;
     match (quiet, format) {
         (true, _) => rows.iter().for_each(|row| print(&row.id)),
-        (false, args::ListFormat::Json) => print(&json(&rows)),
+        // On one line, as runc has it.
+        (false, args::ListFormat::Json) => print(&serde_json::json!(rows).to_string()),
         (false, args::ListFormat::Table) => print(&table::containers(&rows)),
     }
     Ok(())

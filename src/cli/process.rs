@@ -8,6 +8,7 @@ use oci_spec::runtime::{
 };
 
 use super::args::{Common, Create, Exec, Run};
+use super::notify::{self, Ear};
 use super::{foreground, listening};
 use crate::container::{self, Config, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
@@ -16,7 +17,7 @@ use crate::interrupt::never;
 use crate::launch::{Cradle, Stage};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
-use crate::state::Root;
+use crate::state::{Folder, Root};
 use crate::sys::{pidfd, socket};
 
 /// A path from the root of the file system, without asking whether it is there.
@@ -26,7 +27,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 
 pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
     let console = open_console(&asked.common)?;
-    let running = make(root, &asked, StartSignal::Socket, true, stage)?;
+    let running = make(root, &asked, StartSignal::Socket, true, stage, &Ear::default())?;
     hand_out(&asked.common, &running, console)
         .inspect_err(|_| take_back(root, &asked.id))
         .map(|()| 0)
@@ -34,8 +35,8 @@ pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
 
 pub(super) fn run(root: &Root, asked: Run, stage: Stage) -> Result<u8> {
     let remains = Remains { id: &asked.create.id, detach: asked.detach, keep: asked.keep };
-    attended(root, &asked.create.common, remains, || {
-        make(root, &asked.create, StartSignal::Parent, asked.detach, stage)
+    attended(root, &asked.create.common, remains, |ear| {
+        make(root, &asked.create, StartSignal::Parent, asked.detach, stage, ear)
     })
 }
 
@@ -51,18 +52,21 @@ pub(super) fn attended(
     root: &Root,
     common: &Common,
     remains: Remains<'_>,
-    make: impl FnOnce() -> Result<Running>,
+    make: impl FnOnce(&Ear) -> Result<Running>,
 ) -> Result<u8> {
     let Remains { id, detach, keep } = remains;
     let console = open_console(common)?;
     // Blocked before there is a container, so that none is lost on its way to it.
     let signals = (!detach).then(foreground::Signals::block).transpose()?;
-    let running = make()?;
+    let ear = Ear::default();
+    let running = make(&ear)?;
     let tree = foreground::Tree::of(&running);
-    let joined = hand_out(common, &running, console).and_then(|()| match &signals {
-        Some(signals) => foreground::attend(&running, signals),
-        None => Ok(0),
-    });
+    let joined = hand_out(common, &running, console)
+        .and_then(|()| ear.attend(&running, detach))
+        .and_then(|()| match &signals {
+            Some(signals) => foreground::attend(&running, signals),
+            None => Ok(0),
+        });
     if detach && joined.is_ok() || keep {
         return joined;
     }
@@ -82,6 +86,7 @@ fn make(
     start: StartSignal,
     needs_console: bool,
     stage: Stage,
+    ear: &Ear,
 ) -> Result<Running> {
     let bundle = absolute(&asked.bundle)?;
     let mut config = Config::read(&bundle)?;
@@ -93,6 +98,7 @@ fn make(
     if wants_network(&config.spec) {
         stage.make_network();
     }
+    let open_ear = |folder: &Folder| ear.open(start, folder);
     container::create(Creation {
         root,
         id: &asked.id,
@@ -103,6 +109,7 @@ fn make(
         keep_descriptors: i32::from(asked.common.preserve_fds) + passed,
         session_keyring: !asked.no_new_keyring,
         pivot: !asked.no_pivot,
+        notify: notify::manager().is_some().then_some(&open_ear),
         facts: &Facts::probe()?,
         warn: &crate::warn,
         cradle: Cradle::Stage(stage),

@@ -18,16 +18,20 @@ pub(super) fn containers(rows: &[Summary]) -> String {
     aligned(&cells)
 }
 
+/// At least as wide as runc has them, so that most tables are the same to the letter.
+const NARROWEST: usize = 12;
+const GAP: usize = 3;
+
 fn aligned<const COLUMNS: usize>(cells: &[[String; COLUMNS]]) -> String {
-    let mut widths = [0; COLUMNS];
+    let mut widths = [NARROWEST; COLUMNS];
     for row in cells {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count() + GAP);
         }
     }
     let line = |row: &[String; COLUMNS]| {
         let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+        padded.collect::<String>().trim_end().to_owned()
     };
     cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }

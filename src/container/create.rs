@@ -7,9 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use super::Config;
 use super::checkpoint::descriptors;
 use super::delete::poststop;
+use super::{Config, notify};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
@@ -41,6 +41,8 @@ pub struct Creation<'a> {
     pub session_keyring: bool,
     /// Whether the host's tree goes, or stays below the rootfs.
     pub pivot: bool,
+    /// Who makes the folder of the socket on which the program says that it is ready, if one is to.
+    pub notify: Option<&'a dyn Fn(&Folder) -> Result<()>>,
     /// The host.
     pub facts: &'a Facts,
     /// Who is told what the specification wants said and not refused.
@@ -67,9 +69,12 @@ pub struct Running {
 /// # Errors
 /// The config is not valid or cannot be had on this host; the id is taken; a step failed. Nothing
 /// of the container is left then.
-pub fn create(creation: Creation<'_>) -> Result<Running> {
+pub fn create(mut creation: Creation<'_>) -> Result<Running> {
     // The id is part of the plan's paths: its faults would be reported as the config's.
     creation.root.check(creation.id)?;
+    if creation.notify.is_some() {
+        notify::pass_on(&mut creation.config.spec, &creation.root.notify(creation.id))?;
+    }
     let situation = Situation {
         keep_descriptors: creation.keep_descriptors,
         session_keyring: creation.session_keyring,
@@ -114,6 +119,7 @@ impl<'a> Making<'a> {
         if self.plan.host_tree().is_some() {
             folder.make_tree()?;
         }
+        creation.notify.map_or(Ok(()), |make| make(folder))?;
         state.cgroup = Cgroup::default();
         let resctrl = state.resctrl.take();
         state.cgroup = self.plan.cgroup.begin()?;

@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod kill;
 mod list;
+mod notify;
 mod pause;
 mod pids;
 mod restore;

@@ -188,6 +188,7 @@ impl Serving<'_> {
                     keep_descriptors: 0,
                     session_keyring: true,
                     pivot: true,
+                    notify: None,
                     facts: self.host.facts,
                     warn,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network }),

@@ -220,6 +220,7 @@ impl Folder {
     /// Removes the folder and what is in it: the id is free again.
     pub fn remove(self) -> Result<()> {
         self.remove_tree()?;
+        self.remove_notify()?;
         for name in [NEW_START_SOCKET, START_SOCKET, NEW_LIMITS, LIMITS, NEW_INIT, INIT, STATE] {
             self.remove_file(name)?;
         }

@@ -7,6 +7,7 @@
 //! folder's flock(2) is the container's lock.
 
 mod folder;
+mod notify;
 mod process;
 mod root;
 mod tree;
@@ -22,6 +23,7 @@ use crate::plan::HookPrograms;
 use crate::resctrl::Resctrl;
 
 pub use folder::{Folder, NEW_START_SOCKET, START_SOCKET};
+pub use notify::NOTIFY_SOCKET;
 pub use process::{ProcessId, pidfd_of, status_of_zombie};
 pub use root::Root;
 

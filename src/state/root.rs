@@ -24,9 +24,13 @@ impl Root {
     /// `$XDG_RUNTIME_DIR/rscontainer`, or `/run/user/UID/rscontainer` without that variable.
     pub fn new(given: Option<&Path>) -> Result<Self> {
         if let Some(given) = given {
-            return std::path::absolute(given)
-                .map(Root)
-                .map_err(|error| Error::io("getcwd", given, &error));
+            let path =
+                std::path::absolute(given).map_err(|error| Error::io("getcwd", given, &error))?;
+            if path == Path::new("/") {
+                return Err(Error::new(Kind::Other, "/ is no folder for the containers' states")
+                    .hint("name another as root"));
+            }
+            return Ok(Root(path));
         }
         let uid = nix::unistd::geteuid();
         let named = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
@@ -59,7 +63,9 @@ impl Root {
             Err(error) => return Err(self.explained(Error::io("opendir", &self.0, &error))),
         };
         let mut ids: Vec<String> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| check_id(name).is_ok())
             .collect();
         ids.sort();

@@ -1,0 +1,115 @@
+//! The command line as runc reads it, put into the form that clap reads.
+//!
+//! runc's flags are those of Go: one dash is as good as two, a flag that is on or off may be given a
+//! value, any other takes the next word whatever that begins with, and an empty value is none.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::{Arg, Command};
+
+/// After the container, every word is the program's, or ps(1)'s.
+const TAKE_THE_REST: [&str; 2] = ["exec", "ps"];
+
+/// The words, without the program's name, for `command`.
+pub(super) fn rewrite(
+    words: impl IntoIterator<Item = OsString>,
+    command: &Command,
+) -> Vec<OsString> {
+    let mut level = command;
+    let mut rewritten = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let Some((name, value)) = flag(&word) else {
+            let is_end = word == "--";
+            let deeper = word.to_str().and_then(|word| command.find_subcommand(word));
+            rewritten.push(word);
+            match deeper {
+                Some(deeper) if level.get_name() == command.get_name() => level = deeper,
+                _ if is_end || TAKE_THE_REST.contains(&level.get_name()) => break,
+                _ => {}
+            }
+            continue;
+        };
+        let Some(known) = find(level, name) else {
+            // clap knows this one by itself, and the others it is to complain about.
+            rewritten.push(if name == "help" { "--help".into() } else { word });
+            continue;
+        };
+        let long = known.get_long().unwrap_or(name);
+        if !known.get_action().takes_values() {
+            match value.and_then(OsStr::to_str) {
+                None if value.is_none() => rewritten.push(format!("--{long}").into()),
+                Some("1" | "t" | "T" | "true" | "TRUE" | "True") => {
+                    rewritten.push(format!("--{long}").into());
+                }
+                Some("0" | "f" | "F" | "false" | "FALSE" | "False") => {}
+                _ => rewritten.push(word),
+            }
+            continue;
+        }
+        match value.map(OsStr::to_owned).or_else(|| words.next()) {
+            Some(value) if value.is_empty() => {}
+            Some(value) => {
+                let mut joined = OsString::from(format!("--{long}="));
+                joined.push(value);
+                rewritten.push(joined);
+            }
+            None => rewritten.push(word),
+        }
+    }
+    rewritten.extend(words);
+    rewritten
+}
+
+/// The name of a flag, and the value that is joined to it.
+fn flag(word: &OsStr) -> Option<(&str, Option<&OsStr>)> {
+    let bytes = word.as_bytes();
+    let bare = bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-"))?;
+    let end = bare.iter().position(|byte| *byte == b'=');
+    let name = std::str::from_utf8(&bare[..end.unwrap_or(bare.len())]).ok()?;
+    let value = end.map(|end| OsStr::from_bytes(&bare[end + 1..]));
+    (!name.is_empty() && !name.starts_with('-')).then_some((name, value))
+}
+
+fn find<'a>(level: &'a Command, name: &str) -> Option<&'a Arg> {
+    let mut letters = name.chars();
+    let letter = letters.next().filter(|_| letters.next().is_none());
+    level
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(name) || letter.is_some() && arg.get_short() == letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{OsStr, rewrite};
+    use crate::cli::args::Arguments;
+
+    #[test]
+    fn flags_are_read_as_gos() {
+        for (written, read) in [
+            ("-root /r -debug list -f json", "--root=/r --debug list --format=json"),
+            ("--systemd-cgroup=false --debug=true list", "--debug list"),
+            ("--debug=perhaps list", "--debug=perhaps list"),
+            ("run -bundle b -d box", "run --bundle=b --detach box"),
+            ("run box -b=b --keep", "run box --bundle=b --keep"),
+            ("create --pid-file= -- -box", "create -- -box"),
+            ("checkpoint --status-fd -1 box", "checkpoint --status-fd=-1 box"),
+            ("exec -t -e A=-t box ls -t --env=x", "exec --tty --env=A=-t box ls -t --env=x"),
+            ("ps box -ef", "ps box -ef"),
+            ("kill list run -all", "kill list run --all"),
+            ("run -help", "run --help"),
+            ("run --nosuch x -b", "run --nosuch x -b"),
+            ("update --cpu-quota -1 box", "update --cpu-quota=-1 box"),
+        ] {
+            let words = written.split(' ').map(Into::into);
+            assert_eq!(
+                rewrite(words, &Arguments::command()).join(OsStr::new(" ")),
+                read,
+                "{written}"
+            );
+        }
+    }
+}
