@@ -35,16 +35,18 @@ mod py;
 
 pub use error::{Error, Kind, Result};
 
-/// Who hears of warnings, besides whoever reads standard error.
+/// Who hears of warnings, instead of whoever reads standard error.
 static LISTENER: std::sync::OnceLock<fn(&str)> = std::sync::OnceLock::new();
 
-/// Says what the specification wants reported and not refused, on standard error.
+/// Says what the specification wants reported and not refused, to who listens or on standard error.
+///
+/// Not on both: under an engine, which reads the log, standard error is the container's own.
 pub(crate) fn warn(message: &str) {
     use std::io::Write;
-    // With nobody to hear it there is nothing to be done.
-    let _ = writeln!(std::io::stderr(), "rscontainer: warning: {message}");
-    if let Some(listener) = LISTENER.get() {
-        listener(message);
+    match LISTENER.get() {
+        Some(listener) => listener(message),
+        // With nobody to hear it there is nothing to be done.
+        None => drop(writeln!(std::io::stderr(), "rscontainer: warning: {message}")),
     }
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn hear_debug(listener: fn(&dyn std::fmt::Display)) {
     let _ = DEBUG.set(listener);
 }
 
-/// Has warnings told to the first who asks, too.
+/// Has warnings told to the first who asks.
 #[cfg(feature = "cli")]
 pub(crate) fn hear_warnings(listener: fn(&str)) {
     let _ = LISTENER.set(listener);

@@ -17,7 +17,7 @@ struct Log {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Has errors and warnings written there too, from now on.
+/// Has errors written there too, and warnings there alone, from now on.
 pub(super) fn open(path: PathBuf, format: LogFormat) {
     // There is one command line, so it is not open yet.
     let _ = LOG.set(Log { path, format });
