@@ -220,9 +220,20 @@ fn shortened(value: &str) -> String {
     shown
 }
 
-/// `EPERM: Operation not permitted`.
+/// `EPERM: operation not permitted`.
+///
+/// Go writes these words small, and engines, which are written in Go, look for them in what a runtime
+/// says: by "no such file or directory" and "permission denied" Docker's client tells a program that
+/// is not there (status 127) or may not be run (126) from other failures (125).
 pub fn errno_in_words(errno: Errno) -> String {
-    format!("{errno:?}: {}", errno.desc())
+    let words = errno.desc();
+    match words.as_bytes() {
+        [first, second, ..] if first.is_ascii_uppercase() && second.is_ascii_lowercase() => {
+            format!("{errno:?}: {}{}", first.to_ascii_lowercase() as char, &words[1..])
+        }
+        // An abbreviation.
+        _ => format!("{errno:?}: {words}"),
+    }
 }
 
 impl fmt::Display for Error {

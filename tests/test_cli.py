@@ -187,7 +187,7 @@ def test_nothing_is_left_of_what_cannot_run(
     done = cli("run", "-b", bundle(args=["/no/such"]).path, box, check=False)
     assert done.returncode == 1
     assert "/no/such" in done.stderr
-    assert "ENOENT: No such file or directory" in done.stderr
+    assert "ENOENT: no such file or directory" in done.stderr
     assert list(root.iterdir()) == []
 
 

@@ -153,7 +153,7 @@ def test_system_call_error(bundle: BundleFactory, root: Path, box: str) -> None:
     assert error.step == 'find program "/nowhere"'
     assert error.asked_by == "$.process.args[0]"
     assert str(error) == (
-        'find program "/nowhere": ENOENT: No such file or directory '
+        'find program "/nowhere": ENOENT: no such file or directory '
         "(asked for by $.process.args[0]); the rootfs does not have that file"
     )
 
@@ -551,7 +551,7 @@ def test_raising_a_limit(bundle: BundleFactory, root: Path, box: str) -> None:
         preexec_fn=without_sys_resource,
     )
     assert done.stdout.startswith(f"{errno.EPERM} prlimit $.process.rlimits[0] ")
-    assert "limit RLIMIT_NOFILE to 1000 (hard 1000): EPERM: Operation not permitted" in done.stdout
+    assert "limit RLIMIT_NOFILE to 1000 (hard 1000): EPERM: operation not permitted" in done.stdout
     assert "raising a hard limit needs CAP_SYS_RESOURCE" in done.stdout
 
 

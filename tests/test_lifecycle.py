@@ -550,4 +550,4 @@ def test_missing_hook(bundle: BundleFactory, root: Path, box: str) -> None:
         Container.create(box, bundle(change, args=["true"]), root=root)
     assert caught.value.path == "/nonexistent/hook"
     assert caught.value.asked_by == "$.hooks.createRuntime[0]"
-    assert "ENOENT: No such file or directory" in str(caught.value)
+    assert "ENOENT: no such file or directory" in str(caught.value)

@@ -403,7 +403,7 @@ def test_no_agent(bundle: BundleFactory, root: Path, box: str, tmp_path: Path) -
     with pytest.raises(rsc.SystemCallError) as caught:
         Container.create(box, made, root=root)
     assert str(caught.value) == (
-        f'hand the seccomp listener to its agent: connect "{tmp_path}/agent": ENOENT: No such file '
+        f'hand the seccomp listener to its agent: connect "{tmp_path}/agent": ENOENT: no such file '
         "or directory (asked for by $.linux.seccomp.listenerPath); "
         "the agent must listen on that socket, of type SOCK_STREAM"
     )
@@ -447,7 +447,7 @@ def test_no_privilege_to_load(bundle: BundleFactory, root: Path) -> None:
         preexec_fn=without_sys_admin,
     )
     assert "load seccomp filter: allow but for 1 rule;" in done.stdout, done.stderr
-    assert "EACCES: Permission denied (asked for by $.linux.seccomp)" in done.stdout
+    assert "EACCES: permission denied (asked for by $.linux.seccomp)" in done.stdout
     assert "set $.process.noNewPrivileges" in done.stdout
 
 

@@ -64,7 +64,7 @@ def test_full_disk(bundle: BundleFactory, tiny: Path, unique_id: Callable[[], st
         filler = fill(tiny)
         with pytest.raises(rsc.SystemCallError) as caught:
             Container.run(second, made, root=tiny)
-        assert "ENOSPC: No space left on device" in str(caught.value)
+        assert "ENOSPC: no space left on device" in str(caught.value)
         assert str(tiny / second) in str(caught.value)
         # Nothing of the second is left, and the first is as it was.
         assert sorted(entry.name for entry in tiny.iterdir()) == sorted([first, filler.name])

@@ -13,14 +13,17 @@ import io
 import json
 import os
 import platform
+import re
+import select
 import shutil
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import pytest
-from conftest import PATIENCE, PREFIX, eventually
+from conftest import PATIENCE, eventually
 
 from rscontainer import _binary
 
@@ -138,9 +141,13 @@ class Daemon:
     def __init__(self, argv: Sequence[object], place: Path) -> None:
         self.place = place
         self.log = place / "log"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(word) for word in argv],
+        self._argv = [str(word) for word in argv]
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self._argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -164,14 +171,23 @@ class Daemon:
         lines = self.log.read_text()[since:].splitlines()
         return [line for line in lines if "level=warning" in line or "level=error" in line]
 
+    def restart(self, ready: Callable[[], object]) -> None:
+        """Stop the daemon and start it again, as for an upgrade: what it runs goes on."""
+        self._end()
+        self._process = self._start()
+        self.wait_for(ready)
+
     def stop(self) -> None:
+        self._end()
+        unmount_below(self.place)
+
+    def _end(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        unmount_below(self.place)
 
 
 def unmount_below(place: Path) -> None:
@@ -186,9 +202,9 @@ def unmount_below(place: Path) -> None:
 def cgroup(name: str) -> Iterator[str]:
     """A cgroup in every hierarchy, the parent of an engine's; gives its path.
 
-    Engines leave the parents of their containers' cgroups; this one is removed at the end.
+    Engines leave the parents of their containers' cgroups; this one is removed at the end. Its name
+    should begin with ``PREFIX``.
     """
-    name = f"{PREFIX}{name}"
     lines = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     parents = [Path(line[1], name) for line in lines if line[2] in {"cgroup", "cgroup2"}]
     for parent in parents:
@@ -199,3 +215,106 @@ def cgroup(name: str) -> Iterator[str]:
         for parent in parents:
             for path, _, _ in os.walk(parent, topdown=False):
                 Path(path).rmdir()
+
+
+# -- containerd ---------------------------------------------------------------------------------
+
+# Two runtimes by name, for who asks for them by name: see docs/kubernetes.md.
+CONTAINERD_CONFIG = """\
+version = 2
+root = "{place}/root"
+state = "{place}/state"
+disabled_plugins = [{disabled}]
+
+[grpc]
+  address = "{place}/socket"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{place}/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "{snapshotter}"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rscontainer]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rscontainer.options]
+        BinaryName = "{binary}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{place}/cni"
+"""
+# What needs a disk of its own, and says so in the log where there is none.
+UNUSED = ("aufs", "btrfs", "devmapper", "zfs")
+
+
+class Containerd:
+    """A containerd with its CRI plugin, and the socket where it answers."""
+
+    def __init__(self, place: Path) -> None:
+        self.address = place / "socket"
+        (place / "cni").mkdir()
+        config = place / "config.toml"
+        config.write_text(
+            CONTAINERD_CONFIG.format(
+                place=place,
+                disabled=", ".join(f'"io.containerd.snapshotter.v1.{name}"' for name in UNUSED),
+                image=IMAGE,
+                snapshotter="native",
+                binary=binary("rscontainer"),
+            )
+        )
+        self.daemon = Daemon([need("containerd"), "--config", config], place)
+        ready = [need("ctr"), "--address", self.address, "version"]
+        self.daemon.wait_for(lambda: run(ready))
+
+
+@pytest.fixture(scope="session")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    need("containerd"), need("ctr")
+    engine = Containerd(tmp_path_factory.mktemp("containerd"))
+    try:
+        yield engine
+    finally:
+        engine.daemon.stop()
+
+
+# -- a terminal ---------------------------------------------------------------------------------
+
+
+def at_terminal(argv: Sequence[str], typed: bytes, until: bytes) -> tuple[int, list[str]]:
+    """Run a client at a terminal of 100 by 40, and type to the shell that it starts.
+
+    Gives its status, and what was said that has the form of a terminal's name or of its size.
+    """
+    controller, terminal = os.openpty()
+    subprocess.run(["stty", "rows", "40", "cols", "100"], stdin=terminal, check=True)
+    client = subprocess.Popen(
+        argv, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+    )
+    try:
+        read_until(controller, b"# ")
+        # The client tells the size when the shell runs already, by a request of its own.
+        time.sleep(0.5)
+        os.write(controller, typed)
+        said = read_until(controller, until)
+        status = client.wait(2 * PATIENCE)
+    finally:
+        client.kill()
+        client.wait()
+        os.close(terminal)
+        os.close(controller)
+    return status, re.findall(r"/dev/pts/\d+|\b\d+ \d+\b", said.decode(errors="replace"))
+
+
+def read_until(descriptor: int, what: bytes) -> bytes:
+    said = b""
+    until = time.monotonic() + PATIENCE
+    while what not in said:
+        assert time.monotonic() < until, f"not said: {what!r}, only {said!r}"
+        if select.select([descriptor], [], [], 0.5)[0]:
+            said += os.read(descriptor, 4096)
+    return said

@@ -105,7 +105,7 @@ fn compare_sets(sets: &LinuxCapabilities) -> Result<()> {
             let refused = refused.join(", ");
             let message = format!(
                 "{refused} must be in {other} too, or capset(2) refuses all of the sets (EPERM: \
-                 Operation not permitted)"
+                 operation not permitted)"
             );
             return Err(fault(format_args!("$.process.capabilities.{name}"), asked, message));
         }
