@@ -288,6 +288,11 @@ fn conditions_of_a_rule_and_rules_of_a_call() {
         assert_eq!(says(&filter, X86_64, 16, &[0, 7]), answer::LOG);
         assert!(warnings[0].contains("the first without args decides"), "{warnings:?}");
     }
+    // Of two without conditions the first, and not a word: profiles of engines have such.
+    let twice = [all, rule(&["ioctl"], "KILL_PROCESS")];
+    let (filter, warnings) = compile_on(Arch::ScmpArchX86_64, &profile("ERRNO", &twice)).unwrap();
+    assert_eq!(says(&filter, X86_64, 16, &[]), answer::LOG);
+    assert!(warnings.is_empty(), "{warnings:?}");
     // Two on one argument are alternatives.
     let twice = rule_if(&["ioctl"], "ALLOW", &[(1, "EQ", 7, 0), (1, "EQ", 8, 0)]);
     let (filter, warnings) = compile_on(Arch::ScmpArchX86_64, &profile("ERRNO", &[twice])).unwrap();

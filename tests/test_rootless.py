@@ -278,6 +278,24 @@ def test_root_of_a_user_namespace(as_user: Script) -> None:
     assert lines[-2] == lines[-1]
 
 
+def test_network_of_a_user_namespace_s_root(as_user: Script) -> None:
+    # Whoever left the host's network for a new one could not come back.
+    script = """
+        import subprocess
+        from rscontainer import _binary
+        spec = config("sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1")
+        kinds = "pid", "mount", "ipc", "uts", "network"
+        spec.linux.namespaces = [{"type": kind} for kind in kinds]
+        del spec.linux.uidMappings, spec.linux.gidMappings
+        spec.save(made.config)
+        argv = [_binary.binary(), "--root", place / "states", "run", "-b", made.path, "box"]
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        print(done.stdout)
+    """
+    assert as_user(script, "unshare", "-Ur").split() == ["lo"]
+
+
 # -- mounts -----------------------------------------------------------------------------------
 
 
@@ -369,6 +387,30 @@ def test_delegated_cgroups_are_used(as_user: Script) -> None:
     count, *rest = as_user(script, delegate=True).split()
     assert int(count) > 0
     assert rest == ["paused", "True", "-9"]
+
+
+def test_cgroup_of_another_root(as_user: Script) -> None:
+    # Hierarchies of version 1 take in only who is still the user that opened their files.
+    script = """
+        def others(file, property):
+            own = next(
+                line.split(":")
+                for line in Path(file).read_text().splitlines()
+                if line.split(":")[0] == getpass.getuser()
+            )
+            spec.linux[property] = [{"containerID": 0, "hostID": int(own[1]), "size": int(own[2])}]
+        spec = config()
+        others("/etc/subuid", "uidMappings")
+        others("/etc/subgid", "gidMappings")
+        # The rootfs is reached by a path that is closed to others.
+        for folder in made.path, *made.path.parents:
+            if folder.owner() == getpass.getuser():
+                folder.chmod(0o755)
+        lines = sh("id -u; cat /proc/self/cgroup", spec).splitlines()
+        own = Path("/proc/self/cgroup").read_text().splitlines()
+        print(lines[0], len(lines) > 1 and not set(lines[1:]) & set(own))
+    """
+    assert as_user(script, delegate=True).split() == ["0", "True"]
 
 
 # -- where states are -------------------------------------------------------------------------

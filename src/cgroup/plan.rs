@@ -169,8 +169,8 @@ impl CgroupPlan {
         self.groups.iter().flat_map(|group| &group.writes).collect()
     }
 
-    /// Whether version 2 has all controllers.
-    pub(super) fn is_unified(&self) -> bool {
+    /// Whether all of it is of version 2.
+    pub fn is_unified(&self) -> bool {
         self.groups.iter().all(|group| group.hierarchy.version == Version::Two)
     }
 

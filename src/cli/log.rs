@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::args::LogFormat;
 use crate::container;
@@ -19,6 +19,10 @@ struct Log {
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// What was warned of, held back from a log in JSON until it is known how the command ends. Podman
+/// shows the error of one that failed only if the log is that error and nothing else.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Has everything that is said written to `path`. What a program of the container's writes goes to
 /// the standard error that is this process's too, so warnings and --debug then go to the log alone.
@@ -39,8 +43,23 @@ pub(super) fn open(path: Option<&Path>, format: Option<LogFormat>) -> Result<()>
     let file = path.map(open).transpose()?;
     // There is one command line, so it is not open yet.
     let _ = LOG.set(Log { file, format: format.unwrap_or(LogFormat::Text) });
-    crate::hear_warnings(|message| write("warning", message));
+    crate::hear_warnings(warn);
     Ok(())
+}
+
+fn warn(message: &str) {
+    match (LOG.get(), WARNINGS.lock()) {
+        (Some(Log { file: Some(_), format: LogFormat::Json }), Ok(mut held)) => {
+            held.push(message.to_owned());
+        }
+        _ => write("warning", message),
+    }
+}
+
+/// Puts down what was held back: the command did not fail.
+pub(super) fn close() {
+    let held = WARNINGS.lock().map(|mut held| std::mem::take(&mut *held));
+    held.unwrap_or_default().iter().for_each(|message| write("warning", message));
 }
 
 /// Has what is being done said as well, in the log if there is one.

@@ -60,7 +60,10 @@ pub fn main(program: StageProgram) -> ExitCode {
         carry_out(arguments, stage)
     });
     match done {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => {
+            log::close();
+            ExitCode::from(code)
+        }
         Err(error) => fail(&error, code_of_failure),
     }
 }

@@ -39,10 +39,8 @@ pub(super) fn run(
     expects_container: bool,
 ) -> ! {
     let _ = privilege::set_name(c"rsc:[worker]");
-    // A container is likely to want a network of its own; an exec has no use for one. Who is root of
-    // a user namespace alone could make one, but not go back to the host's.
-    let spare = expects_container && !host.facts.rootless;
-    let network = if spare { SpareNetwork::make() } else { None };
+    // A container is likely to want a network of its own; an exec has no use for one.
+    let network = if expects_container { SpareNetwork::make() } else { None };
     if let Some(caller) = next_request(requests, launcher) {
         // With the launcher gone there is nobody to fork the next spare, and this request is served
         // all the same.

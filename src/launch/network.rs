@@ -25,6 +25,9 @@ impl SpareNetwork {
     pub fn make() -> Option<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let home = open("/proc/self/ns/net", flags, Mode::empty()).ok()?;
+        // Root of a user namespace may leave a network that belongs to the one above, and not come
+        // back: entering the one that it is in takes the same right.
+        pidfd::setns(&home, libc::CLONE_NEWNET).ok()?;
         unshare(CloneFlags::CLONE_NEWNET).ok()?;
         // If it cannot be set up here, the container's own step says why.
         let _ = net::loopback_up();

@@ -6,7 +6,7 @@ use caps::Capability;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::Compiler;
+use super::{Born, Compiler};
 use crate::error::{Error, Result};
 
 /// What the parent writes for a child in a new user namespace.
@@ -48,6 +48,11 @@ impl IdMap {
         let alone = matches!(ranges[..], [[_, outside, 1]] if outside == own);
         IdMap { ranges, by_helper: !privileged && !alone }
     }
+
+    /// Whether who is root inside is `own` outside.
+    fn has_root(&self, own: u32) -> bool {
+        self.ranges.iter().any(|[inside, outside, _]| (*inside, *outside) == (0, own))
+    }
 }
 
 /// The text of `/proc/<pid>/uid_map`, in one line for people.
@@ -62,6 +67,13 @@ impl fmt::Display for IdMap {
 }
 
 impl Compiler<'_> {
+    /// Whether the child, once it is root of its user namespace, cannot be moved any more: where the
+    /// host's root did not open a file of version 1's, it takes in no user but who did.
+    pub(super) fn cgroup_refuses_root_of(&self, born: &Born) -> bool {
+        let same_user = born.id_maps.as_ref().is_some_and(|maps| maps.uid.has_root(self.facts.uid));
+        self.facts.rootless && !same_user && !self.cgroup.is_unified()
+    }
+
     pub(super) fn id_maps(&self, spec: &Spec) -> Result<IdMaps> {
         let linux = spec.linux().as_ref();
         let uid = linux.and_then(|linux| linux.uid_mappings().as_ref());

@@ -275,6 +275,9 @@ impl<'a> Compiler<'a> {
             self.attach_rootfs(spec, &rootfs)?;
         }
         if self.has(Namespace::User) {
+            if self.cgroup_refuses_root_of(&born) {
+                self.await_cgroup();
+            }
             self.push(Step::BecomeRoot, "$.linux.namespaces");
         }
         self.push(Step::NewSession, "");

@@ -147,6 +147,8 @@ impl<'a> Decisions<'a> {
         };
         let decision = self.by_number.entry(number).or_insert_with(|| Decision::When(Vec::new()));
         match decision {
+            // Podman's own profile says two things of setns(2), and means the first.
+            Decision::Always(_) if conditions.is_empty() => {}
             // What is said without conditions stands, whatever is said under one.
             Decision::Always(other) if *other != action => conflict(false),
             Decision::Always(_) => {}
