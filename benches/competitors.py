@@ -148,6 +148,12 @@ class Runtime:
             [(self._exec_in, _)] = self.hold(1)
         return self._call("exec", self._exec_in, "/bin/true")
 
+    def list(self) -> int:
+        return self._call("list", "--format", "json")
+
+    def state(self, identity: str) -> int:
+        return self._call("state", identity)
+
     def hold(self, count: int) -> list[tuple[str, int]]:
         """Start containers that idle; their names and their inits' pids."""
         held = []

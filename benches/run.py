@@ -47,6 +47,8 @@ Sample = Callable[[], Union[int, Mapping[str, int]]]
 RUN = "run to exit"
 RESTED = "run to exit, host at rest"
 EXEC = "exec to exit"
+LIST = "list, of many"
+STATE = "state, of one of many"
 RESIDENT = "run to exit, small and big"
 HELPERS = "idle: helper processes"
 HOST = "idle: whole host"
@@ -219,6 +221,28 @@ def section_threads(field: Field) -> None:
     progress("")
 
 
+def section_list(field: Field) -> None:
+    """What is asked about 1,000 containers that idle, of everybody's own."""
+    count = 100 if field.quick else 1000
+    subjects: dict[str, Sample] = {}
+    try:
+        for runtime in field.peers():
+            progress(f"{count} idle containers: {runtime.name}")
+            try:
+                held = runtime.hold(count)
+            except CompetitorError as error:
+                field.results.note(f"list: {runtime.name} left out: {error}")
+                continue
+            subjects[runtime.name] = lambda it=runtime, one=held[count // 2][0]: {
+                LIST: it.list(),
+                STATE: it.state(one),
+            }
+        in_turn(field.results, LIST, subjects, field.samples)
+    finally:
+        for runtime in field.peers():
+            runtime.release()
+
+
 def section_memory(field: Field) -> None:
     count = 10 if field.quick else 50
 
@@ -254,6 +278,7 @@ SECTIONS: dict[str, Callable[[Field], None]] = {
     "rest": section_rest,
     "verbs": section_verbs,
     "exec": section_exec,
+    "list": section_list,
     "resident": section_resident,
     "threads": section_threads,
     "memory": section_memory,
@@ -279,6 +304,8 @@ def targets(resident: int) -> list[Target]:
         Target("python : limit +cgroups", (RUN, "python"), (RUN, LIMIT), 1.5),
         Target("python : crun", (RUN, "python"), (RUN, "crun"), 0.4),
         Target("binary : crun", (RUN, "rscontainer"), (RUN, "crun"), 0.5),
+        Target("list : runc", (LIST, "rscontainer"), (LIST, "runc"), 0.2),
+        Target("state : runc", (STATE, "rscontainer"), (STATE, "runc"), 0.2),
         Target(f"{big} : small", (RESIDENT, big), (RESIDENT, "python"), 1.1),
         Target("exec from python : crun", (EXEC, "python"), (EXEC, "crun"), 0.4),
         Target("exec from binary : crun", (EXEC, "rscontainer"), (EXEC, "crun"), 0.4),

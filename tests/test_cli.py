@@ -415,6 +415,18 @@ def test_preserve_fds(cli: CommandLine, bundle: BundleFactory, box: str) -> None
     assert lines[2:-1] == ["0", "1", "2", "3", "4", "5"]
 
 
+def test_descriptors_that_are_not_open_are_not_preserved(
+    cli: CommandLine, sleeper: rsc.Bundle, running: str, box: str
+) -> None:
+    for words in (
+        ("run", "--preserve-fds", "2", "-b", sleeper.path, f"{box}-2"),
+        ("exec", "--preserve-fds", "2", running, "true"),
+    ):
+        done = cli(*words, check=False)
+        assert done.returncode == (255 if words[0] == "exec" else 1)
+        assert "descriptor 3 is not open; open it, or preserve fewer" in done.stderr
+
+
 def test_no_descriptor_leaks(cli: CommandLine, bundle: BundleFactory, box: str) -> None:
     place = bundle(args=["sh", "-c", "ls /proc/self/fd"])
     reader, writer = os.pipe()

@@ -361,11 +361,13 @@ def test_ids(bundle: BundleFactory, root: Path, name: str) -> None:
         assert message.startswith("no container can be called ")
         assert len(message) < 300
         if not name:
-            assert message.endswith("it is empty")
+            assert message.endswith("it is empty; choose another id")
         elif len(name) > 255:
             assert f"it has {len(name)} bytes, and 255 is the most" in message
         else:
-            assert message.endswith("only letters, digits and _ + - . may be in it")
+            assert message.endswith(
+                "only letters, digits and _ + - . may be in it; choose another id"
+            )
     assert not root.exists()
 
 

@@ -95,5 +95,6 @@ fn page_server(text: &str) -> Result<PageServer> {
     });
     parsed.ok_or_else(|| {
         Error::new(Kind::Other, format!("--page-server {text:?} is no ADDRESS:PORT"))
+            .hint("write it as in 127.0.0.1:1234")
     })
 }

@@ -81,7 +81,7 @@ pub(super) fn note(message: &str) {
 
 /// Says why the command failed.
 pub(super) fn error(message: &str) {
-    if !LOG.get().is_some_and(|log| log.file.is_none()) {
+    if LOG.get().is_none_or(|log| log.file.is_some()) {
         eprintln!("rscontainer: error: {message}");
     }
     write("error", message);

@@ -95,6 +95,7 @@ fn make(
         config.have_systemd_make_cgroups(&asked.id)?;
     }
     let passed = listening::pass_on(&mut config.spec);
+    check_preserved(3 + passed, asked.common.preserve_fds)?;
     if wants_network(&config.spec) {
         stage.make_network();
     }
@@ -131,6 +132,24 @@ pub(super) fn check_console(config: &Config, common: &Common, needs_console: boo
     Ok(())
 }
 
+/// Refuses to hand on descriptors that the caller has not opened: it counts on the program having
+/// them. What this process opened itself closes on exec, and what it inherited does not.
+fn check_preserved(first: i32, count: u16) -> Result<()> {
+    let inherited = |number: i32| {
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
+        (flags & libc::O_CLOEXEC == 0).then_some(())
+    };
+    match (first..first + i32::from(count)).find(|number| inherited(*number).is_none()) {
+        None => Ok(()),
+        Some(number) => {
+            let message = format!("--preserve-fds {count}: descriptor {number} is not open");
+            Err(Error::new(Kind::Other, message).hint("open it, or preserve fewer"))
+        }
+    }
+}
+
 /// Whether the container has a network namespace that the host's root may make beforehand.
 fn wants_network(spec: &Spec) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
@@ -149,6 +168,7 @@ fn no_console(at: &str) -> Error {
 }
 
 pub(super) fn exec(root: &Root, asked: Exec, stage: Stage) -> Result<u8> {
+    check_preserved(3, asked.common.preserve_fds)?;
     let console = open_console(&asked.common)?;
     if asked.tty && asked.detach && console.is_none() {
         return Err(no_console("--tty"));

@@ -42,7 +42,8 @@ fn table(options: &[String]) -> Result<String> {
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
         let message = format!("ps {} failed: {}", options.join(" "), said.trim());
-        return Err(Error::new(Kind::Other, message));
+        return Err(Error::new(Kind::Other, message)
+            .hint("what is after the container must be options of ps(1)"));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }

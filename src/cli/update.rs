@@ -35,7 +35,7 @@ fn read(file: &Path) -> Result<Value> {
     read.map_err(|error| Error::io("read", file, &error))?;
     serde_json::from_slice(&text).map_err(|error| {
         let what = format!("the resources in {:?} are not JSON: {error}", file.display());
-        Error::new(Kind::Spec, what)
+        Error::new(Kind::Spec, what).hint("it is what linux.resources has in a config.json")
     })
 }
 

@@ -21,6 +21,9 @@ use crate::resctrl::{Resctrl, ResctrlPlan};
 use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
 use crate::sys::socket;
 
+/// Puts what is its own into a container's new folder.
+pub type Furnish<'a> = &'a dyn Fn(&Folder) -> Result<()>;
+
 /// What a container is created from.
 pub struct Creation<'a> {
     /// Where its state goes.
@@ -42,7 +45,7 @@ pub struct Creation<'a> {
     /// Whether the host's tree goes, or stays below the rootfs.
     pub pivot: bool,
     /// Who makes the folder of the socket on which the program says that it is ready, if one is to.
-    pub notify: Option<&'a dyn Fn(&Folder) -> Result<()>>,
+    pub notify: Option<Furnish<'a>>,
     /// The host.
     pub facts: &'a Facts,
     /// Who is told what the specification wants said and not refused.

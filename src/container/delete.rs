@@ -29,7 +29,11 @@ pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> R
             "container {id:?} does not exist in {:?}: it was deleted just now",
             root.path()
         );
-        return if force { Ok(()) } else { Err(Error::new(Kind::NotFound, message)) };
+        return if force {
+            Ok(())
+        } else {
+            Err(Error::new(Kind::NotFound, message).hint("there is nothing left to delete"))
+        };
     }
     let state = match folder.read() {
         // Nothing is known of what it had: its folder is all that can be taken away.

@@ -22,7 +22,7 @@ mod update;
 pub use checkpoint::checkpoint;
 pub use config::Config;
 pub(crate) use create::now;
-pub use create::{Creation, Running, create};
+pub use create::{Creation, Furnish, Running, create};
 pub use delete::delete;
 pub use events::{Awaited, Event, Events, events};
 pub use exec::{Execution, exec};

@@ -158,5 +158,6 @@ fn check_id(id: &str) -> Result<()> {
         return Ok(());
     };
     let shown: String = id.chars().take(64).collect();
-    Err(Error::new(Kind::Other, format!("no container can be called {shown:?}: {problem}")))
+    Err(Error::new(Kind::Other, format!("no container can be called {shown:?}: {problem}"))
+        .hint("choose another id"))
 }
