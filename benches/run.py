@@ -6,6 +6,7 @@ python benches/run.py [--quick] [--only SECTION ...] [--peers DIR] [--json FILE]
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -36,6 +37,7 @@ from competitors import (
     find,
     version,
 )
+from engines import Engine, engines
 from memory import Holds, idle_cost, processes
 
 GIB = 1 << 30
@@ -273,6 +275,21 @@ def section_memory(field: Field) -> None:
     progress("")
 
 
+def section_engines(field: Field) -> None:
+    """The same program, started by engines under each runtime."""
+    paths = {who.name: who.path for who in field.peers()}
+    place = Path(field.cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rsc-engines-")))
+    for engine in engines(place, field.true / "rootfs", paths):
+        if not isinstance(engine, Engine):
+            field.results.note(engine)
+            continue
+        field.cleanup.callback(engine.close)
+        subjects: dict[str, Sample] = {
+            name: functools.partial(engine.run_with, name, path) for name, path in paths.items()
+        }
+        in_turn(field.results, engine.name, subjects, field.samples)
+
+
 SECTIONS: dict[str, Callable[[Field], None]] = {
     "run": section_run,
     "rest": section_rest,
@@ -282,6 +299,7 @@ SECTIONS: dict[str, Callable[[Field], None]] = {
     "resident": section_resident,
     "threads": section_threads,
     "memory": section_memory,
+    "engines": section_engines,
 }
 
 
@@ -326,7 +344,7 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def table(results: Results) -> str:
-    rows = [["measure", "who", "median", "p10", "p90", "", "n", "of crun", "of limit"]]
+    rows = [["measure", "who", "median", "p10", "p90", "", "n", "of runc", "of crun", "of limit"]]
     shown = ""
     measures = list(results.units)
 
@@ -341,7 +359,7 @@ def table(results: Results) -> str:
         deciles = statistics.quantiles(values, n=10) if len(values) > 1 else [median] * 9
         figures = [f"{value / divisor:.2f}" for value in (median, deciles[0], deciles[-1])]
         ratios = []
-        for reference in ("crun", LIMIT):
+        for reference in ("runc", "crun", LIMIT):
             against = results.median(measure, reference)
             ratios.append(f"{median / against:.2f}" if against else "")
         first = measure if measure != shown else ""

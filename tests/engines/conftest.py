@@ -234,6 +234,8 @@ disabled_plugins = [{disabled}]
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{image}"
+  # Lowering a process's score takes a capability that a sandbox may withhold.
+  restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "{snapshotter}"
     default_runtime_name = "runc"
