@@ -219,7 +219,7 @@ LIMIT = "cd /sys/fs/cgroup; cat {} 2>/dev/null || cat {}"
             id="sysctl",
         ),
         pytest.param(
-            ["--network", "host", "--pid", "host", "--ipc", "host", "--uts", "host"],
+            ["--network", "host", "--pid", "host", "--uts", "host"],
             "[ -e /proc/2 ] && ls /sys/class/net",
             0,
             r"(.|\n)*\blo\b(.|\n)*",
