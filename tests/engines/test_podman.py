@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -71,6 +72,9 @@ class Podman:
             "XDG_CONFIG_HOME": str(place / "config"),
             "XDG_DATA_HOME": str(place / "data"),
         }
+        if ORDINARY:
+            (place / "run").mkdir(mode=0o700)
+            self.environment["XDG_RUNTIME_DIR"] = str(place / "run")
         self._argv = [need("podman")]
         for option in "root", "runroot", "tmpdir":
             self._argv += [f"--{option}", str(place / option)]
@@ -142,11 +146,12 @@ class Podman:
 
     def end(self) -> None:
         if ORDINARY:
-            # What keeps the user's namespaces, too; and files of the user's other ids.
-            self(RUNTIMES[0], "system", "migrate", check=False)
-            run(["podman", "unshare", "rm", "-rf", self.place], env=self.environment, check=False)
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int((self.place / "tmpdir/pause.pid").read_text()), 9)
+            # Its files are of the user's other ids, too; and something keeps the user's namespaces.
+            remove = ["unshare", "rm", "-rf", self.place / "root", self.place / "runroot"]
+            self(RUNTIMES[0], *remove, check=False)
+            for keeper in self.place.rglob("pause.pid"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(keeper.read_text()), signal.SIGKILL)
         unmount_below(self.place)
         shutil.rmtree(self.place, ignore_errors=True)
 
