@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
 
 FOREVER = ["sleep", "1000"]
 MIB = 2**20
+# Takes more memory until it is killed for it.
+GROWING = ["sh", "-c", "exec awk 'BEGIN { s = \"x\"; while (1) s = s s }'"]
+SYSTEMD = Path("/run/systemd/system").exists()
+not_here = pytest.mark.skipif(not SYSTEMD, reason="systemd does not run here")
 
 
 def controllers() -> set[str]:
@@ -64,3 +70,11 @@ def has_a_cgroup(container: rsc.Container) -> bool:
     """Whether it has, in every hierarchy; an ordinary user's may not."""
     lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
     return all(line.endswith(f"/{container.id}") for line in lines)
+
+
+def systemctl(*words: str, check: bool = True) -> str:
+    """Ask the systemd whose the containers' scopes are: the host's, or an ordinary user's."""
+    argv = ["systemctl", *(["--user"] if os.geteuid() else []), *words]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 or not check, done.stderr
+    return done.stdout

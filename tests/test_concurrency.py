@@ -252,6 +252,36 @@ def test_a_thousand_containers_after_each_other(
     eventually(lambda: family() == relatives, "the same processes as before")
 
 
+def test_five_hundred_cgroups_from_eight_threads(
+    bundle: BundleFactory, root: Path, unique_id: Callable[[], str]
+) -> None:
+    """Each in a folder that others share, made by the first of them and gone with the last."""
+    pod = unique_id()
+
+    def place(spec: rsc.Spec) -> None:
+        spec.process.args = ["true"]
+        spec.linux.resources.pids = {"limit": 20}
+        if not ORDINARY:
+            spec.linux.cgroupsPath = f"/{pod}/{threading.get_ident()}/{unique_id()}"
+
+    names = [unique_id() for _ in range(500)]
+    made = threading.local()
+
+    def one(name: str) -> None:
+        if not hasattr(made, "bundle"):
+            # One for each thread, and with it a folder for its containers.
+            made.bundle = bundle(place)
+        with rsc.Container.run(name, made.bundle, root=root, **QUIET) as c:
+            assert c.wait(60) == 0
+
+    before = (mounts(), own(cgroups()), descriptors())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, names))
+    gc.collect()
+    eventually(lambda: (mounts(), own(cgroups()), descriptors()) == before, "nothing left behind")
+    assert list(root.iterdir()) == []
+
+
 def own(found: set[str]) -> set[str]:
     """Of the cgroups, those of this run's containers."""
     return {path for path in found if f"/t{os.getpid()}-" in path}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import PATIENCE, eventually
-from limits import FOREVER, MIB, has_a_cgroup, limiting, needs
+from limits import FOREVER, GROWING, MIB, has_a_cgroup, limiting, needs
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import BundleFactory, CommandLine
-
-GROWING = ["sh", "-c", "exec awk 'BEGIN { s = \"x\"; while (1) s = s s }'"]
 
 
 @pytest.fixture

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from conftest import eventually
+from conftest import eventually, user_namespace
 from limits import FOREVER, MIB, cgroup_files, controllers, limiting, needs
 
 import rscontainer as rsc
 from rscontainer import Container
 
 if TYPE_CHECKING:
-    from conftest import BundleFactory
+    from conftest import BundleFactory, CommandLine
 
 
 def sh(script: str) -> list[str]:
@@ -248,3 +250,57 @@ def test_two_containers_in_one_cgroup(
             Container.run(second, made, root=root)
         assert container.status == "running"
         assert container.exec(["true"]).wait(30) == 0
+
+
+# Version 2 alone, in a mount namespace of its own where the host has version 1 too.
+IN_VERSION_2 = """
+set -e
+box=$1; shift
+if ! test -e /sys/fs/cgroup/cgroup.procs; then
+    umount -R /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
+trap 'cd / && "$@" delete --force "$box"' EXIT
+"$@" run -d -b "$BUNDLE" "$box" </dev/null >/dev/null 2>/dev/null
+cd "/sys/fs/cgroup/$box"
+stat -c '%u %n' . *
+"$@" exec "$box" sh -c 'mkdir /sys/fs/cgroup/inner && echo made'
+"""
+
+
+@pytest.mark.requires_root("to hand a cgroup to another user")
+@pytest.mark.parametrize("options", [["rw"], ["ro"]])
+def test_who_owns_the_cgroup(
+    bundle: BundleFactory, cli: CommandLine, box: str, options: list[str]
+) -> None:
+    def change(spec: rsc.Spec) -> None:
+        user_namespace(spec)
+        kinds = {namespace.type for namespace in spec.linux.namespaces}
+        if "cgroup" not in kinds:
+            spec.linux.namespaces = [*spec.linux.namespaces, {"type": "cgroup"}]
+        spec.process.user = {"uid": 7, "gid": 7}
+        spec.linux.cgroupsPath = f"/{box}"
+        mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+        others = [mount for mount in spec.mounts if mount.destination != "/sys/fs/cgroup"]
+        spec.mounts = [*others, {**mount, "options": options}]
+
+    made = bundle(change, args=FOREVER)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", IN_VERSION_2, "sh", box, *cli.argv()],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "BUNDLE": str(made.path)},
+    )
+    lines = done.stdout.splitlines()
+    owners = {name: int(owner) for owner, _, name in (line.partition(" ") for line in lines[:-1])}
+    if options == ["ro"]:
+        assert set(owners.values()) == {0}
+        return
+    listed = set(Path("/sys/kernel/cgroup/delegate").read_text().split())
+    assert lines[-1] == "made", done.stderr
+    theirs = {name for name, owner in owners.items() if owner == 100_007}
+    assert theirs == {".", *(listed & owners.keys())}
+    # Its limits stay the host's.
+    assert owners["cgroup.max.depth"] == 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
-from limits import FOREVER, MIB, cgroup_files, has_a_cgroup, limiting, needs
+from limits import FOREVER, GROWING, MIB, cgroup_files, has_a_cgroup, limiting, needs
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -239,8 +239,6 @@ def test_several_look_at_once(running: Container) -> None:
 
 
 # -- memory ran out -----------------------------------------------------------------------------
-
-GROWING = ["sh", "-c", "exec awk 'BEGIN { s = \"x\"; while (1) s = s s }'"]
 
 
 @needs("memory")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ORDINARY, eventually
-from limits import FOREVER, MIB, cgroup_file, cgroup_files, needs
+from limits import (
+    FOREVER,
+    MIB,
+    SYSTEMD,
+    cgroup_file,
+    cgroup_files,
+    needs,
+    not_here,
+    systemctl,
+)
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -18,17 +27,8 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory, Change, CommandLine
 
-RUNS = Path("/run/systemd/system").exists()
-not_here = pytest.mark.skipif(not RUNS, reason="systemd does not run here")
 QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 SLICE = "rsctest.slice"
-
-
-def systemctl(*words: str, check: bool = True) -> str:
-    argv = ["systemctl", *(["--user"] if ORDINARY else []), *words]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 or not check, done.stderr
-    return done.stdout
 
 
 def properties(unit: str, *names: str) -> dict[str, str]:
@@ -199,7 +199,7 @@ def test_paths_that_name_no_scope(bundle: BundleFactory, root: Path, box: str, p
     assert caught.value.path == "$.linux.cgroupsPath"
 
 
-@pytest.mark.skipif(RUNS or ORDINARY, reason="systemd runs here")
+@pytest.mark.skipif(SYSTEMD or ORDINARY, reason="systemd runs here")
 def test_without_systemd(bundle: BundleFactory, root: Path, box: str) -> None:
     with pytest.raises(rsc.ContainerError, match=r"connect to systemd's bus at .*; install") as it:
         Container.run(box, bundle(in_slice(box)), root=root)

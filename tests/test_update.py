@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -352,6 +353,62 @@ def test_updates_at_once_lose_nothing(running: Container, cli: CommandLine) -> N
     assert cpu_quota(running) == [40_000, 59_000]
     assert cgroup_file(running.pid, "pids.max") == "109"
     assert memory_limit(running) == str(73 * MIB)
+
+
+CHANGING = """
+import sys
+import rscontainer as rsc
+container = rsc.Container.load(sys.argv[2], root=sys.argv[1])
+sys.stdin.readline()
+for number in range(30):
+    if sys.argv[3] == "pids":
+        container.update(pids=100 + number)
+    else:
+        container.update(cpus=(10 + number) / 10)
+    print(container.resources()[sys.argv[4]], flush=True)
+"""
+
+
+def test_two_processes_lose_nothing_of_each_others(running: Container) -> None:
+    asked = [("pids", "pids"), ("cpus", "cpu")]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHANGING, str(running._core.root), running.id, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for words in asked
+    ]
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=60)[0].splitlines() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    # What either was told holds, holds: the other's changes have not put it back.
+    assert said[0] == [str({"limit": 100 + number}) for number in range(30)]
+    quotas = [f"'quota': {10_000 * (10 + number)}" for number in range(30)]
+    assert len(said[1]) == 30
+    assert all(quota in line for quota, line in zip(quotas, said[1]))
+    held = running.resources()
+    assert held["pids"] == {"limit": 129}
+    assert held["cpu"]["quota"] == 390_000
+    assert cgroup_file(running.pid, "pids.max") == "129"
+    assert cpu_quota(running) == [390_000, 100_000]
+
+
+@needs("memory")
+def test_the_kernels_killing_is_put_off_and_back(running: Container) -> None:
+    if not cgroup_files(running.pid, "memory.oom_control"):
+        # Version 2 has nothing like it.
+        with pytest.raises(rsc.SpecError, match="disableOOMKiller"):
+            running.update(resources={"memory": {"disableOOMKiller": True}})
+        return
+    for disabled in (True, False):
+        running.update(resources={"memory": {"disableOOMKiller": disabled}})
+        text = cgroup_file(running.pid, "memory.oom_control")
+        assert text.splitlines()[0] == f"oom_kill_disable {int(disabled)}"
 
 
 # -- the command line -------------------------------------------------------------------------

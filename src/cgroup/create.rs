@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkdir};
+use nix::unistd::{Pid, Uid, chown, mkdir};
 
 use super::files::{is_gone, read, write_to};
 use super::group::{Cgroup, Directory};
@@ -20,6 +20,9 @@ use crate::sys::xattr;
 ///
 /// The mark is the cgroup's own, since its maker's state may be gone by then.
 pub(super) const MARK: &std::ffi::CStr = c"user.rscontainer.made";
+
+/// What is handed over where the kernel does not say.
+const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads";
 
 /// A parent may be removed by the deletion of its last container, right before we use it.
 const ATTEMPTS: usize = 100;
@@ -128,6 +131,29 @@ impl CgroupPlan {
             if let Some(policy) = &group.devices {
                 program::attach(&policy.program(), directory)
                     .map_err(|error| error.asked_by("$.linux.resources.devices"))?;
+            }
+            group.owner.map_or(Ok(()), |owner| directory.hand_over(owner))?;
+        }
+        Ok(())
+    }
+}
+
+impl Directory {
+    /// Gives it to a user, with the files by which cgroups are made in it and filled, and none of
+    /// those that limit it (config-linux.md#cgroup-ownership).
+    pub(super) fn hand_over(&self, owner: u32) -> Result<()> {
+        let listed = read(Path::new("/sys/kernel/cgroup/delegate"));
+        let listed = listed.unwrap_or_else(|_| DELEGATED.to_owned());
+        // The folder itself by the empty name.
+        for name in listed.lines().chain([""]) {
+            let path = self.path.join(name);
+            match chown(&path, Some(Uid::from_raw(owner)), None) {
+                // Not every cgroup has them all.
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => {
+                    return Err(Error::path_call("chown", path, errno)
+                        .context("hand the cgroup to the container's user"));
+                }
             }
         }
         Ok(())

@@ -29,7 +29,8 @@ fn planned_in(path: Option<&str>, name: &str, resources: Value) -> Option<Cgroup
     let path = path.map(|path| path.replace("ID", &id));
     let path = path.as_deref().map(Path::new);
     let resources = Some(&resources);
-    let asked = Asked { path, id: &id, resources, devices_default: true, rootless: false };
+    let asked =
+        Asked { path, id: &id, resources, owner: None, devices_default: true, rootless: false };
     match plan(&hierarchies, asked) {
         Ok(plan) => Some(plan),
         Err(error) => {

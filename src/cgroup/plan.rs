@@ -84,6 +84,8 @@ pub(super) struct Group {
     pub(super) needed: Vec<(String, String)>,
     /// Version 2: the devices that may be used, kept to by a program.
     pub(super) devices: Option<Policy>,
+    /// Version 2: the user to whom it is handed over.
+    pub(super) owner: Option<u32>,
 }
 
 impl Group {
@@ -105,6 +107,7 @@ impl Group {
             writes: Vec::new(),
             needed: Vec::new(),
             devices: None,
+            owner: None,
         }
     }
 
@@ -134,6 +137,9 @@ impl Group {
         }
         if let Some(policy) = &self.devices {
             lines.push(format!("attach a device program to {directory:?}: {policy}"));
+        }
+        if let Some(owner) = self.owner {
+            lines.push(format!("give {directory:?} to user {owner}"));
         }
     }
 }
@@ -206,6 +212,8 @@ pub struct Asked<'a> {
     pub id: &'a str,
     /// `linux.resources`.
     pub resources: Option<&'a LinuxResources>,
+    /// The host's user whom it is to belong to, where it may be handed on.
+    pub owner: Option<u32>,
     /// Whether the devices that every container may use are allowed after the config's rules.
     pub devices_default: bool,
     /// Who is not the host's root may not restrict devices, and makes no cgroup where that is not
@@ -223,6 +231,10 @@ pub fn plan(hierarchies: &Hierarchies, asked: Asked<'_>) -> Result<CgroupPlan> {
     if let Some(resources) = asked.resources {
         let devices = (!asked.rootless).then_some(asked.devices_default);
         resources::distribute(resources, devices, &mut groups, &mut warnings)?;
+    }
+    // Who is not root has what it has been given; version 1 is not safe to hand on.
+    if layout == Layout::Unified && !asked.rootless {
+        groups.iter_mut().for_each(|group| group.owner = asked.owner);
     }
     let mut plan = CgroupPlan { warnings, ..CgroupPlan::default() };
     if let Some(unit) = place.unit {

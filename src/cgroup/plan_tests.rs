@@ -13,7 +13,7 @@ fn planned(hierarchies: &Hierarchies, path: Option<&str>, resources: Value) -> R
 
 fn asked(path: Option<&str>, rootless: bool) -> Asked<'_> {
     let path = path.map(Path::new);
-    Asked { path, id: "box", resources: None, devices_default: true, rootless }
+    Asked { path, id: "box", resources: None, owner: None, devices_default: true, rootless }
 }
 
 fn lines(hierarchies: &Hierarchies, path: Option<&str>, resources: Value) -> Vec<String> {
@@ -158,12 +158,17 @@ fn memory() {
     let asked = json!({"memory": {"limit": -1, "disableOOMKiller": false}});
     assert_eq!(
         writes(&hybrid(), asked.clone()),
-        ["memory.limit_in_bytes -1", "memory.memsw.limit_in_bytes -1"]
+        ["memory.limit_in_bytes -1", "memory.memsw.limit_in_bytes -1", "memory.oom_control 0"]
     );
     assert_eq!(writes(&unified(), asked), ["memory.swap.max max", "memory.max max"]);
     let asked = json!({"memory": {"limit": 1000, "swap": 1000}});
     assert_eq!(writes(&unified(), asked), ["memory.swap.max 0", "memory.max 1000"]);
-    for wrong in [json!({"swap": 10}), json!({"limit": 20, "swap": 10}), json!({"swappiness": 3})] {
+    for wrong in [
+        json!({"swap": 10}),
+        json!({"limit": 20, "swap": 10}),
+        json!({"limit": -1, "swap": 10}),
+        json!({"swappiness": 3}),
+    ] {
         let error = planned(&unified(), None, json!({"memory": wrong})).unwrap_err();
         assert!(error.property().unwrap().path.starts_with("$.linux.resources.memory.swap"));
     }
@@ -205,6 +210,7 @@ fn cpu() {
 #[test]
 fn the_other_controllers() {
     assert_eq!(writes(&hybrid(), json!({"pids": {"limit": -1}})), ["pids.max max"]);
+    assert_eq!(writes(&unified(), json!({"pids": {"limit": 0}})), ["pids.max 1"]);
     assert_eq!(
         writes(&unified(), json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4}]})),
         ["hugetlb.2MB.max 4", "hugetlb.2MB.rsvd.max 4"]
@@ -212,6 +218,8 @@ fn the_other_controllers() {
     let io = json!({"blockIO": {"weight": 10,
         "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 600}]}});
     assert_eq!(writes(&unified(), io), ["io.bfq.weight 10", "io.max 8:0 rbps=600"]);
+    let none = json!({"throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 0}]});
+    assert_eq!(writes(&unified(), json!({"blockIO": none})), ["io.max 8:0 wiops=max"]);
     let rdma = json!({"rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 9}}});
     assert_eq!(writes(&unified(), rdma), ["rdma.max mlx5_1 hca_handle=3 hca_object=9"]);
 }
@@ -259,6 +267,11 @@ fn block_devices_and_network() {
 fn unified_files() {
     let asked = json!({"unified": {"memory.high": "1G", "cgroup.max.depth": "3"}});
     assert_eq!(writes(&unified(), asked.clone()), ["cgroup.max.depth 3", "memory.high 1G"]);
+    let lines = json!({"unified": {"io.max": "8:0 rbps=1\n8:16 wbps=2\n", "cpuset.cpus": ""}});
+    assert_eq!(
+        writes(&unified(), lines),
+        ["cpuset.cpus ", "io.max 8:0 rbps=1", "io.max 8:16 wbps=2"]
+    );
     let error = planned(&hybrid(), None, asked).unwrap_err();
     assert_eq!(error.property().unwrap().path, "$.linux.resources.unified[\"memory.high\"]");
     for wrong in ["../memory.max", "memory", ".x", "perf.x"] {
@@ -281,9 +294,13 @@ fn a_controller_that_is_missing_is_named() {
         planned(&nested(), None, denied).unwrap_err().to_string().contains("devices controller")
     );
     assert!(
-        planned(&Hierarchies::default(), None, json!({"memory": {}, "cpu": {}}))
-            .unwrap()
-            .is_empty()
+        planned(
+            &Hierarchies::default(),
+            None,
+            json!({"memory": {"disableOOMKiller": false}, "cpu": {}})
+        )
+        .unwrap()
+        .is_empty()
     );
     assert!(planned(&Hierarchies::default(), None, json!({"pids": {"limit": 1}})).is_err());
 }
@@ -297,6 +314,18 @@ fn rootless_makes_no_cgroup_unless_asked() {
     };
     assert!(of(None).is_empty());
     assert_eq!(of(Some("/a")).lines(), [r#"make cgroup "/sys/fs/cgroup/a""#]);
+}
+
+#[test]
+fn version_2_is_handed_over_and_version_1_is_not() {
+    let given = |hierarchies: &Hierarchies, rootless| {
+        let asked = Asked { owner: Some(100_000), ..asked(Some("/a"), rootless) };
+        let lines = plan(hierarchies, asked).unwrap().lines();
+        lines.into_iter().filter(|line| line.starts_with("give")).collect::<Vec<_>>()
+    };
+    assert_eq!(given(&unified(), false), [r#"give "/sys/fs/cgroup/a" to user 100000"#]);
+    assert_eq!(given(&unified(), true), [""; 0]);
+    assert_eq!(given(&hybrid(), false), [""; 0]);
 }
 
 #[test]

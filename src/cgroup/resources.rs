@@ -4,7 +4,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::devices;
 use super::hierarchies::Version;
-use super::plan::{Group, Write};
+use super::plan::{Absent, Group, Write};
 use super::{v1, v2};
 use crate::error::{Error, Kind, Result};
 
@@ -80,7 +80,9 @@ fn place(limit: &Limit, resources: &LinuxResources, groups: &mut [Group]) -> Res
             (true, Some(controller)) => (Version::Two, controller),
             _ => (Version::One, limit.v1.unwrap_or_default()),
         };
-        return match (limit.writes)(resources, version)?.first() {
+        let writes = (limit.writes)(resources, version)?;
+        // What holds without the file needs nobody to keep it.
+        return match writes.iter().find(|write| write.absent != Absent::Skipped) {
             Some(write) => Err(missing(controller, &write.property)),
             None => Ok(()),
         };
@@ -128,7 +130,9 @@ fn unified(resources: &LinuxResources, groups: &mut [Group]) -> Result<()> {
             }
             group.needed.push((controller.to_owned(), property.clone()));
         }
-        group.writes.push(Write::new(file, value, property));
+        // The kernel takes one line a write.
+        let lines = value.trim_end_matches('\n').split('\n');
+        group.writes.extend(lines.map(|line| Write::new(file, line, &property)));
     }
     Ok(())
 }

@@ -10,9 +10,12 @@ use super::hierarchies::Hierarchy;
 use super::plan::{Group, Write};
 use super::program::{self, Attached};
 use super::resources;
-use super::systemd;
+use super::systemd::{self, Unit};
 use super::write::set;
 use crate::error::{Error, Kind, Result};
+
+/// Files of which systemd keeps hundredths of a processor.
+const ROUNDED: [&str; 3] = ["cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"];
 
 /// What is written where, decided by what creation decides by.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Update<'a> {
 pub struct Undo<'a> {
     writes: Vec<(&'a Directory, Vec<Write>)>,
     devices: Option<Exchanged<'a>>,
+    /// The unit that has other properties now.
+    told: Option<&'a Unit>,
 }
 
 #[derive(Debug)]
@@ -91,19 +96,24 @@ impl<'a> Update<'a> {
     /// The first that the kernel refused; the others are taken back, and the error says so.
     pub fn apply(&self) -> Result<Undo<'a>> {
         let mut undo = Undo::default();
-        match self.carry_out(&mut undo) {
-            Ok(()) => match self.tell_systemd() {
-                Ok(()) => Ok(undo),
-                Err(error) => Err(undo.explained(error)),
-            },
+        match self.carry_out(&mut undo).and_then(|()| self.tell_systemd(&mut undo)) {
+            Ok(()) => Ok(undo),
             Err(error) => Err(undo.explained(error)),
         }
     }
 
-    /// Or it would write the former ones again, some time.
-    fn tell_systemd(&self) -> Result<()> {
+    /// Or it would write the former ones again, some time. It writes these at once, a quota as it
+    /// can keep it: what was asked for goes after.
+    fn tell_systemd(&self, undo: &mut Undo<'a>) -> Result<()> {
         let Some(unit) = &self.cgroup.unit else { return Ok(()) };
-        unit.set(&systemd::of_limits(self.groups.iter().flat_map(|group| &group.writes)))
+        let writes = || self.groups.iter().flat_map(|group| &group.writes);
+        undo.told = Some(unit);
+        unit.set(&systemd::of_limits(writes()))?;
+        self.groups.iter().zip(self.cgroup.directories()).try_for_each(|(group, directory)| {
+            let rounded = |write: &&Write| ROUNDED.contains(&write.file.as_str());
+            let exact: Vec<Write> = group.writes.iter().filter(rounded).cloned().collect();
+            set(&exact, directory)
+        })
     }
 
     fn carry_out(&self, undo: &mut Undo<'a>) -> Result<()> {
@@ -154,6 +164,10 @@ impl Undo<'_> {
         let mut left = Vec::new();
         if let Some(Err(error)) = self.devices.map(Exchanged::undo) {
             left.push(error.to_string());
+        }
+        if let Some(unit) = self.told {
+            let former = systemd::of_limits(self.writes.iter().flat_map(|(_, writes)| writes));
+            left.extend(unit.set(&former).err().map(|error| error.to_string()));
         }
         for (directory, writes) in self.writes.into_iter().rev() {
             // One that cannot be taken back keeps none of the others.

@@ -91,7 +91,7 @@ fn what_is_not_taken_back_is_named() {
             directory,
             vec![Write::new("gone.max", "1", "$"), Write::new("pids.max", "2", "$")],
         )],
-        devices: None,
+        ..Undo::default()
     };
     let error = undo.explained(Error::new(Kind::Other, "why"));
     let expected = "the limits are changed in part (not taken back: gone.max): why";

@@ -43,8 +43,10 @@ pub(super) fn memory(memory: &LinuxMemory) -> Result<Vec<Write>> {
     if let Some(reservation) = set(memory.reservation()) {
         writes.push(Write::new("memory.soft_limit_in_bytes", reservation, at("reservation")));
     }
-    if memory.disable_oom_killer() == Some(true) {
-        writes.push(Write::new("memory.oom_control", 1, at("disableOOMKiller")));
+    if let Some(disabled) = memory.disable_oom_killer() {
+        let write = Write::new("memory.oom_control", u8::from(disabled), at("disableOOMKiller"));
+        // A cgroup begins with what the one above it says; an update may take it back.
+        writes.push(if disabled { write } else { write.if_present() });
     }
     if let Some(swappiness) = memory.swappiness() {
         if swappiness > 100 {
@@ -97,7 +99,8 @@ pub(super) fn cpuset(cpu: &LinuxCpu) -> Result<Vec<Write>> {
 pub(super) fn pids(pids: &LinuxPids) -> Result<Vec<Write>> {
     let limit = match pids.limit() {
         limit if limit < 0 => "max".to_owned(),
-        limit => limit.to_string(),
+        // systemd knows no less, and with one no process has another either.
+        limit => limit.max(1).to_string(),
     };
     Ok(vec![Write::new("pids.max", limit, PIDS)])
 }

@@ -49,7 +49,9 @@ fn swap(memory: &LinuxMemory) -> Result<Option<String>> {
     match (set(memory.swap()), set(memory.limit())) {
         (None, Some(-1)) | (Some(-1), _) => Ok(Some("max".to_owned())),
         (None, _) => Ok(None),
-        (Some(swap), Some(-1)) => Ok(Some(or_max(swap))),
+        (Some(swap), Some(-1)) => {
+            Err(wrong(swap, "of memory and swap together, where memory.limit is none"))
+        }
         (Some(swap), None) => {
             Err(wrong(swap, "cannot be converted to cgroup version 2 without memory.limit"))
         }
@@ -132,7 +134,12 @@ pub(super) fn block_io(io: &LinuxBlockIo) -> Result<Vec<Write>> {
     const KEYS: [&str; 4] = ["rbps", "wbps", "riops", "wiops"];
     for ((devices, _, name), key) in throttles(io).into_iter().zip(KEYS) {
         for device in devices {
-            let value = format!("{}:{} {key}={}", device.major(), device.minor(), device.rate());
+            // Version 1 takes no rate for no limit, version 2 refuses it.
+            let rate = match device.rate() {
+                0 => "max".to_owned(),
+                rate => rate.to_string(),
+            };
+            let value = format!("{}:{} {key}={rate}", device.major(), device.minor());
             writes.push(Write::new("io.max", value, at(name)));
         }
     }

@@ -109,6 +109,7 @@ fn unset(file: &str) -> Option<&'static str> {
     match file {
         "io.max" => Some("rbps=max wbps=max riops=max wiops=max"),
         "io.weight" | "io.bfq.weight" => Some("default"),
+        "io.latency" => Some("target=max"),
         "rdma.max" => Some("hca_handle=max hca_object=max"),
         "net_prio.ifpriomap" => Some("0"),
         _ if file.starts_with("blkio.") => Some("0"),
@@ -181,6 +182,7 @@ mod tests {
             ("io.weight", "200", "default 100\n8:0 50\n", "default 100"),
             ("io.weight", "8:0 200", "default 100\n8:0 50\n", "8:0 50"),
             ("io.weight", "8:16 200", "default 100\n8:0 50\n", "8:16 default"),
+            ("io.latency", "8:0 target=9", "8:16 target=5\n", "8:0 target=max"),
             ("blkio.throttle.read_bps_device", "8:0 7", "", "8:0 0"),
             ("blkio.throttle.read_bps_device", "8:0 7", "8:0 9\n", "8:0 9"),
             ("rdma.max", "mlx5_0 hca_handle=2", "", "mlx5_0 hca_handle=max hca_object=max"),

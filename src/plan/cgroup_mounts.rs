@@ -1,6 +1,9 @@
 //! A mount of type `cgroup`: what the container may see of its own cgroup.
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::host_mounts::Tree;
 use super::mounts::{below, unless_empty};
@@ -10,6 +13,30 @@ use super::{Compiler, c_path, c_string};
 use crate::cgroup::{CgroupMount, Version};
 use crate::error::Result;
 use crate::sys::mount::{MountAttr, attr};
+
+/// The host's number for the user of the program, whose the cgroup is to be: where it has a cgroup
+/// namespace of its own and a mount in which it may write (config-linux.md#cgroup-ownership).
+pub(super) fn owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux().as_ref()?;
+    let namespace = |of| linux.namespaces().iter().flatten().find(move |it| it.typ() == of);
+    namespace(LinuxNamespaceType::Cgroup).filter(|it| it.path().is_none())?;
+    let writable = |mount: &Mount| {
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && !mount.options().iter().flatten().any(|option| option == "ro")
+    };
+    if !spec.mounts().iter().flatten().any(writable) {
+        return None;
+    }
+    let user = spec.process().as_ref()?.user().uid();
+    let Some(own) = namespace(LinuxNamespaceType::User) else { return Some(user) };
+    // Of one that is joined, the ids are not in the config.
+    own.path().is_none().then_some(())?;
+    linux.uid_mappings().iter().flatten().find_map(|range| {
+        let offset = user.checked_sub(range.container_id())?;
+        (offset < range.size()).then(|| range.host_id() + offset)
+    })
+}
 
 impl Compiler<'_> {
     pub(super) fn cgroup_mount(

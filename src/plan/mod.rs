@@ -96,6 +96,7 @@ impl Plan {
             path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
             id: &situation.id,
             resources: linux.and_then(|linux| linux.resources().as_ref()),
+            owner: cgroup_mounts::owner(spec),
             devices_default: true,
             rootless: facts.rootless,
         };

@@ -10,7 +10,7 @@ use std::fmt;
 use nix::unistd::Pid;
 
 use super::super::devices::Policy;
-use super::super::plan::Write;
+use super::super::plan::{Absent, Write};
 
 /// A property of a unit, by the name that it has on the bus.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,12 +98,11 @@ pub(in super::super) fn of_limits<'a>(
     writes: impl IntoIterator<Item = &'a Write>,
 ) -> Vec<Property> {
     let writes: Vec<&Write> = writes.into_iter().collect();
-    let value = |file: &str| {
-        writes.iter().rev().find(|write| write.file == file).map(|write| write.value.as_str())
-    };
+    let values = |file| writes.iter().rev().filter_map(move |write| write.value_of(file));
+    let value = |file| values(file).next();
     let mut properties: Vec<Property> = NUMBERS
         .iter()
-        .filter_map(|(file, name)| Some(number(name, limit(value(file)?)?)))
+        .filter_map(|(file, name)| Some(number(name, values(file).find_map(limit)?)))
         .collect();
     properties.extend(SETS.iter().filter_map(|(file, name)| {
         Some(Property { name, value: Value::Set(bits(value(file)?)?) })
@@ -120,6 +119,10 @@ pub(in super::super) fn of_limits<'a>(
     if value("cpu.idle") == Some("1") {
         properties.retain(|property| property.name != "CPUWeight");
         properties.push(number("CPUWeight", 0));
+    }
+    if value("cpu.idle") == Some("0") && value("cpu.weight").is_none() {
+        // The default; it would stay idle otherwise.
+        properties.push(number("CPUWeight", u64::MAX));
     }
     properties
 }
@@ -143,6 +146,17 @@ const NUMBERS: [(&str, &str); 13] = [
 
 const SETS: [(&str, &str); 2] =
     [("cpuset.cpus", "AllowedCPUs"), ("cpuset.mems", "AllowedMemoryNodes")];
+
+impl Write {
+    /// What it writes into a file, be it in place of another.
+    fn value_of(&self, file: &str) -> Option<&str> {
+        match &self.absent {
+            _ if self.file == file => Some(&self.value),
+            Absent::Instead { file: other, value } if other == file => Some(value),
+            _ => None,
+        }
+    }
+}
 
 /// As systemd has it; the weight of a device alone is no number and stays a file.
 fn limit(value: &str) -> Option<u64> {
@@ -207,8 +221,13 @@ mod tests {
         );
         assert_eq!(said(&[("pids.max", "max")]), ["TasksMax=infinity"]);
         assert_eq!(said(&[("cpuset.cpus", "0-2,9")]), ["AllowedCPUs=0x0207"]);
-        assert_eq!(said(&[("io.weight", "default 50"), ("io.weight", "8:0 70")]), [""; 0]);
+        let weights = [("io.weight", "default 50"), ("io.weight", "8:0 70")];
+        assert_eq!(said(&weights), ["IOWeight=50"]);
+        let write = Write::new("io.bfq.weight", 10, "$").or_else("io.weight", 1);
+        assert_eq!(of_limits([&write])[0].to_string(), "IOWeight=1");
         assert_eq!(said(&[("cpu.weight", "7"), ("cpu.idle", "1")]), ["CPUWeight=0"]);
+        assert_eq!(said(&[("cpu.idle", "0")]), ["CPUWeight=infinity"]);
+        assert_eq!(said(&[("cpu.weight", "7"), ("cpu.idle", "0")]), ["CPUWeight=7"]);
     }
 
     #[test]
