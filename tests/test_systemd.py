@@ -133,6 +133,17 @@ def test_a_change_is_told_to_systemd(bundle: BundleFactory, root: Path, box: str
 
 @not_here
 @pytest.mark.usefixtures("slice_")
+@needs("cpu")
+def test_a_changed_quota_is_not_rounded(bundle: BundleFactory, root: Path, box: str) -> None:
+    with Container.run(box, bundle(in_slice(box), args=FOREVER), root=root) as container:
+        # systemd keeps hundredths of a processor.
+        container.update(resources={"cpu": {"quota": 12_345, "period": 100_000}})
+        quota = cgroup_file(container.pid, "cpu.max", "cpu.cfs_quota_us")
+        assert quota.split()[0] == "12345"
+
+
+@not_here
+@pytest.mark.usefixtures("slice_")
 def test_the_same_name_again_at_once(bundle: BundleFactory, root: Path, box: str) -> None:
     made = bundle(in_slice(box), args=["true"])
     for _ in range(5):
