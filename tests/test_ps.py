@@ -106,6 +106,7 @@ def test_faults(cli: CommandLine, running: Container) -> None:
     done = cli("ps", running.id, "--nonsense", check=False)
     assert "ps --nonsense failed" in done.stderr
     done = cli("ps", "--format", "xml", running.id, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 1
+    assert "possible values: table, json" in done.stderr
     done = cli("ps", running.id, check=False, env={**os.environ, "PATH": "/nonexistent"})
     assert "--format json" in done.stderr

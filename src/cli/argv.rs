@@ -11,6 +11,11 @@ use clap::{Arg, Command};
 /// After the container, every word is the program's, or ps(1)'s.
 const TAKE_THE_REST: [&str; 2] = ["exec", "ps"];
 
+/// What runc reads as a number or a time: empty, these are faults. It reads all others as text, and
+/// takes an empty one for none.
+const NEVER_EMPTY: [&str; 6] =
+    ["interval", "preserve-fds", "additional-gids", "status-fd", "pids-limit", "blkio-weight"];
+
 /// The words, without the program's name, for `command`.
 pub(super) fn rewrite(
     words: impl IntoIterator<Item = OsString>,
@@ -49,7 +54,7 @@ pub(super) fn rewrite(
             continue;
         }
         match value.map(OsStr::to_owned).or_else(|| words.next()) {
-            Some(value) if value.is_empty() => {}
+            Some(value) if value.is_empty() && !NEVER_EMPTY.contains(&long) => {}
             Some(value) => {
                 let mut joined = OsString::from(format!("--{long}="));
                 joined.push(value);
@@ -96,6 +101,7 @@ mod tests {
             ("run -bundle b -d box", "run --bundle=b --detach box"),
             ("run box -b=b --keep", "run box --bundle=b --keep"),
             ("create --pid-file= -- -box", "create -- -box"),
+            ("events -interval= box", "events --interval= box"),
             ("checkpoint --status-fd -1 box", "checkpoint --status-fd=-1 box"),
             ("exec -t -e A=-t box ls -t --env=x", "exec --tty --env=A=-t box ls -t --env=x"),
             ("ps box -ef", "ps box -ef"),
