@@ -450,7 +450,7 @@ def test_faults_on_the_command_line(cli: CommandLine, running: Container, tmp_pa
     assert done.returncode == 1
     assert '--memory "much" is no number of bytes' in done.stderr
     done = cli("update", "-r", tmp_path / "none", running.id, check=False)
-    assert "No such file" in done.stderr
+    assert "no such file" in done.stderr
     done = cli("update", "-r", "-", running.id, input="{", check=False)
     assert "not JSON" in done.stderr
     done = cli("update", "--l3-cache-schema", "L3:0=f", running.id, check=False)
