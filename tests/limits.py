@@ -45,9 +45,9 @@ def limiting(**resources: Any) -> Callable[[rsc.Spec], None]:
     return change
 
 
-def cgroup_files(pid: int, name: str) -> list[Path]:
-    """The files of this name in the cgroups of a process."""
-    found = []
+def cgroups(pid: int) -> dict[str, Path]:
+    """The cgroups of a process, by what their hierarchies are called; version 2's is ``""``."""
+    found = {}
     mounts = [line.split()[:4] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, own, path = line.split(":", 2)
@@ -56,8 +56,13 @@ def cgroup_files(pid: int, name: str) -> list[Path]:
                 kind == "cgroup2" if not own else set(own.split(",")) <= set(options.split(","))
             )
             if kind.startswith("cgroup") and at_home:
-                found.append(Path(place + path, name))
-    return [file for file in found if file.exists()]
+                found[own] = Path(place + path)
+    return found
+
+
+def cgroup_files(pid: int, name: str) -> list[Path]:
+    """The files of this name in the cgroups of a process."""
+    return [path / name for path in cgroups(pid).values() if (path / name).exists()]
 
 
 def cgroup_file(pid: int, *names: str) -> str:

@@ -145,6 +145,16 @@ def test_denied_device_gives_eperm(bundle: BundleFactory, root: Path) -> None:
 
 
 @pytest.mark.requires_root("to make devices")
+def test_the_hosts_console_is_kept_from_containers(bundle: BundleFactory, root: Path) -> None:
+    def change(spec: rsc.Spec) -> None:
+        spec.linux.devices = [node("/dev/hosts", 5, 1)]
+        spec.linux.resources.devices = [{"allow": False, "access": "rwm"}]
+
+    done = rsc.run(bundle(change), reading("/dev/hosts"), root=root, stdout=rsc.PIPE, text=True)
+    assert "Operation not permitted" in done.stdout
+
+
+@pytest.mark.requires_root("to make devices")
 def test_allowed_device_can_be_used(bundle: BundleFactory, root: Path) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.linux.devices = [node("/dev/nothing", 1, 3)]

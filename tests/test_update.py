@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import BundleFactory, CommandLine
-
-QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 @pytest.fixture
@@ -462,93 +458,3 @@ def test_faults_on_the_command_line(cli: CommandLine, running: Container, tmp_pa
     done = cli("update", "--kernel-memory", "5M", running.id)
     assert "warning" in done.stderr
     assert "--kernel-memory" not in cli("update", "--help").stdout
-
-
-# -- as the others do -------------------------------------------------------------------------
-
-# Changes one after the other, as options. What a release does not know, it is not asked for.
-CHANGES: list[list[object]] = [
-    ["--memory", 64 * MIB],
-    ["--memory", 32 * MIB, "--memory-swap", 48 * MIB],
-    ["--memory", 128 * MIB, "--memory-swap", 256 * MIB],
-    ["--memory", 40 * MIB, "--memory-swap", 40 * MIB],
-    ["--memory-reservation", 20 * MIB],
-    ["--memory", -1],
-    ["--cpu-quota", 30_000],
-    ["--cpu-period", 50_000],
-    ["--cpu-quota", 90_000, "--cpu-period", 100_000],
-    ["--cpu-burst", 5_000],
-    ["--cpu-quota", -1],
-    ["--cpu-share", 777],
-    ["--cpuset-cpus", "0"],
-    ["--cpuset-mems", "0"],
-    ["--pids-limit", 33],
-    ["--pids-limit", -1],
-    # Back from there theirs has the kernel's default for shares, and ours what was asked for.
-    ["--cpu-idle", 1],
-]
-
-
-@pytest.mark.parametrize("runtime", ["runc", "crun"])
-@pytest.mark.requires_root("to compare what root's containers get")
-def test_the_files_say_the_same(
-    bundle: BundleFactory,
-    cli: CommandLine,
-    tmp_path: Path,
-    unique_id: Callable[[], str],
-    runtime: str,
-) -> None:
-    binary = shutil.which(runtime, path=f"{os.environ['PATH']}:/usr/sbin")
-    if binary is None:
-        pytest.skip(f"this host has no {runtime}")
-
-    def known_to_all(spec: rsc.Spec) -> None:
-        spec.ociVersion = "1.0.2"
-        limiting(pids={"limit": 200}, cpu={"shares": 512})(spec)
-
-    made = bundle(known_to_all, args=FOREVER)
-    ours, theirs = unique_id(), unique_id()
-    states = tmp_path / runtime
-
-    def call(*args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [binary, "--root", str(states), *map(str, args)],
-            check=check,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    knows = set(re.findall(r"--[a-z-]+", call("update", "--help").stdout))
-    errors = tmp_path / "errors"
-    with errors.open("w") as file:
-        # Whoever stays must not hold the pipe of who waits for its end.
-        argv = [binary, "--root", states, "run", "--detach", "-b", made.path, theirs]
-        code = subprocess.call(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=60)
-    if code and runtime == "crun" and "cgroup" in errors.read_text():
-        pytest.skip(f"crun wants cgroup mounts that this host does not have: {errors.read_text()}")
-    assert code == 0, errors.read_text()
-    cli("run", "--detach", "-b", made.path, ours, **QUIET)
-    try:
-        pids = [
-            json.loads(said)["pid"]
-            for said in (cli("state", ours).stdout, call("state", theirs).stdout)
-        ]
-        for change in CHANGES:
-            if not {option for option in change if str(option).startswith("--")} <= knows:
-                continue
-            if runtime == "crun" and (change[-1] == -1 or change[:-1] == ["--cpu-period"]):
-                # Not everywhere does it take that for unlimited, nor think of swap with memory; and
-                # in version 2 it forgets the quota when the period changes.
-                continue
-            done = call("update", *change, theirs, check=False)
-            assert done.returncode == 0, f"{change}: {done.stderr}"
-            cli("update", *change, ours)
-            own, other = map(limits_of, pids)
-            for limits in (own, other):
-                # Older releases have another curve from shares to weights.
-                limits.pop("cpu.weight", None)
-            assert own == other, change
-    finally:
-        call("delete", "--force", theirs, check=False)
-        cli("delete", "--force", ours)

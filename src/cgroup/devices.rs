@@ -41,8 +41,9 @@ struct Rule {
 }
 
 /// What every container may use: any node may be made (not opened), and the devices that
-/// config-linux.md has the runtime supply, terminals included.
-const DEFAULTS: [Rule; 11] = [
+/// config-linux.md has the runtime supply, terminals included. A container's console is one of its
+/// terminals; 5:1 would be the host's.
+const DEFAULTS: [Rule; 10] = [
     allowed(Type::Char, None, None, MKNOD),
     allowed(Type::Block, None, None, MKNOD),
     allowed(Type::Char, Some(1), Some(3), ALL), // null
@@ -51,7 +52,6 @@ const DEFAULTS: [Rule; 11] = [
     allowed(Type::Char, Some(1), Some(8), ALL), // random
     allowed(Type::Char, Some(1), Some(9), ALL), // urandom
     allowed(Type::Char, Some(5), Some(0), ALL), // tty
-    allowed(Type::Char, Some(5), Some(1), ALL), // console
     allowed(Type::Char, Some(5), Some(2), ALL), // ptmx
     allowed(Type::Char, Some(136), None, ALL),  // pts/*
 ];

@@ -126,7 +126,6 @@ fn devices_of_version_1() {
         "devices.allow c 1:8 rwm",
         "devices.allow c 1:9 rwm",
         "devices.allow c 5:0 rwm",
-        "devices.allow c 5:1 rwm",
         "devices.allow c 5:2 rwm",
         "devices.allow c 136:* rwm",
     ];
