@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -61,7 +62,14 @@ def spawn(argv: list[str], manager: Manager, **more: Any) -> subprocess.Popen[by
 def say(pid: int, message: str) -> None:
     """Sends as the program with this number would, to the socket that it sees."""
     there = f"/proc/{pid}/root{INSIDE}"
-    eventually(lambda: Path(there).is_socket(), "the socket")
+
+    def is_there() -> bool:
+        # Until it runs the program, the init is not for an ordinary user to look into.
+        with contextlib.suppress(PermissionError):
+            return Path(there).is_socket()
+        return False
+
+    eventually(is_there, "the socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.connect(there)
         sender.send(message.encode())
