@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
+import rscontainer as rsc
+
 if TYPE_CHECKING:
-    import rscontainer as rsc
+    from collections.abc import Iterator
 
 FOREVER = ["sleep", "1000"]
 MIB = 2**20
@@ -36,6 +39,17 @@ def needs(controller: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
         controller not in controllers(), reason=f"no {controller} controller in a mounted hierarchy"
     )
+
+
+@contextlib.contextmanager
+def needing_swap() -> Iterator[None]:
+    """Skip the test where this kernel does not account for swap, which a limit then says."""
+    try:
+        yield
+    except rsc.SystemCallError as error:
+        if "swap" in str(error):
+            pytest.skip(f"this kernel does not account for swap: {error}")
+        raise
 
 
 def limiting(**resources: Any) -> Callable[[rsc.Spec], None]:

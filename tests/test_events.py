@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import PATIENCE, eventually
-from limits import FOREVER, GROWING, MIB, has_a_cgroup, limiting, needs
+from limits import FOREVER, GROWING, MIB, has_a_cgroup, limiting, needing_swap, needs
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -58,12 +58,8 @@ class Listener:
 
 
 def little_memory(container: Container) -> None:
-    try:
+    with needing_swap():
         container.update(memory="16M", memory_swap="16M")
-    except rsc.SystemCallError as error:
-        if "swap" in str(error):
-            pytest.skip(f"this kernel does not account for swap: {error}")
-        raise
 
 
 def test_the_end_is_the_last(running: Container) -> None:
@@ -119,12 +115,8 @@ def test_the_killed_init_is_heard_of_before_its_end(
     bundle: BundleFactory, root: Path, box: str
 ) -> None:
     made = bundle(limiting(memory={"limit": 16 * MIB, "swap": 16 * MIB}), args=GROWING)
-    try:
+    with needing_swap():
         container = Container.create(box, made, root=root)
-    except rsc.SystemCallError as error:
-        if "swap" in str(error):
-            pytest.skip(f"this kernel does not account for swap: {error}")
-        raise
     with container:
         listener = Listener(container)
         container.start()

@@ -20,6 +20,7 @@ from limits import (
     cgroup_files,
     controllers,
     limiting,
+    needing_swap,
     needs,
     not_here,
     systemctl,
@@ -60,12 +61,8 @@ def test_a_process_over_its_memory_is_killed_and_reported(
 ) -> None:
     # Swap counts as well, so that the kernel cannot put it off.
     made = bundle(limited(memory={"limit": 16 * MIB, "swap": 16 * MIB}), args=FOREVER)
-    try:
+    with needing_swap():
         container = Container.run(box, made, root=root)
-    except rsc.SystemCallError as error:
-        if "swap" in str(error):
-            pytest.skip(f"this kernel does not account for swap: {error}")
-        raise
     with container:
         events = container.events()
         process = container.exec(GROWING)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
-from limits import FOREVER, GROWING, MIB, cgroup_files, has_a_cgroup, limiting, needs
+from limits import FOREVER, GROWING, MIB, cgroup_files, has_a_cgroup, limiting, needing_swap, needs
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -244,12 +244,8 @@ def test_several_look_at_once(running: Container) -> None:
 @needs("memory")
 def test_the_init_is_killed_for_want_of_memory(bundle: BundleFactory, root: Path, box: str) -> None:
     made = bundle(limiting(memory={"limit": 16 * MIB, "swap": 16 * MIB}), args=GROWING)
-    try:
+    with needing_swap():
         container = Container.run(box, made, root=root)
-    except rsc.SystemCallError as error:
-        if "swap" in str(error):
-            pytest.skip(f"this kernel does not account for swap: {error}")
-        raise
     with container:
         assert container.wait(100) == -9
         assert container.init.oom_killed is True
@@ -272,12 +268,8 @@ def test_who_was_not(running: Container) -> None:
 
 @needs("memory")
 def test_a_process_of_many(running: Container) -> None:
-    try:
+    with needing_swap():
         running.update(memory="16M", memory_swap="16M")
-    except rsc.SystemCallError as error:
-        if "swap" in str(error):
-            pytest.skip(f"this kernel does not account for swap: {error}")
-        raise
     process = running.exec(GROWING)
     assert process.wait(100) == -9
     assert process.oom_killed is True
