@@ -322,7 +322,8 @@ def test_the_fields_are_runcs(
         spec.ociVersion = "1.0.2"
         limiting(pids={"limit": 50}, cpu={"quota": 5000, "period": 100_000})(spec)
 
-    script = "while :; do :; done"
+    # Pages of a file count for whoever touched them first: each has a file of its own.
+    script = "echo > /dev/shm/file; while :; do :; done"
     made = bundle(change, args=["sh", "-c", script])
     ours, theirs = unique_id(), unique_id()
     call = [runc, "--root", str(tmp_path / "runc")]
