@@ -517,6 +517,55 @@ def test_python_is_killed_in_the_middle_of_runs(
     assert cli("list", "-q").stdout == ""
 
 
+ENDED = """
+    container = rsc.Container.create(sys.argv[2], sys.argv[1], root=sys.argv[3])
+    container.start()
+    say(container.pid)
+    hear()
+    container.kill("KILL")
+    container.wait()
+    say("ended")
+    hear()
+"""
+
+
+def until_ended(program: Program) -> int:
+    """Lets the program's container end, and returns its launcher."""
+    launcher = parent(int(program.hear()))
+    program.go_on()
+    assert program.hear() == "ended"
+    assert launcher is not None
+    return launcher
+
+
+@pytest.mark.parametrize("left", [[], ["state.json"], ["init"], ["init", "state.json"]], ids=str)
+def test_what_a_killed_deletion_leaves_goes_with_python(
+    sleeper: rsc.Bundle, root: Path, box: str, left: list[str]
+) -> None:
+    with Program(ENDED, sleeper.path, box, root) as program:
+        until_ended(program)
+        # A deletion begins with these.
+        for group in Path("/sys/fs/cgroup").glob(f"**/{box}"):
+            group.rmdir()
+        for file in (root / box).iterdir():
+            if file.name not in left:
+                file.unlink()
+        program.process.kill()
+    eventually(lambda: not any(root.iterdir()), "an empty folder of states")
+
+
+def test_who_took_an_ended_containers_id_outlives_its_python(
+    sleeper: rsc.Bundle, root: Path, box: str
+) -> None:
+    with Program(ENDED, sleeper.path, box, root) as program:
+        launcher = until_ended(program)
+        rsc.Container.load(box, root=root).delete()
+        with rsc.Container.create(box, sleeper.path, root=root) as container:
+            program.process.kill()
+            eventually(lambda: is_gone(launcher), "the launcher's end")
+            assert container.status == "created"
+
+
 def test_python_and_launcher_are_killed(
     sleeper: rsc.Bundle, root: Path, unique_id: Callable[[], str]
 ) -> None:

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::Held;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
-use crate::interrupt::{self, Interrupt};
+use crate::interrupt::{self, Interrupt, never};
 use crate::resctrl::Resctrl;
-use crate::state::{Folder, Root, State, Status, pidfd_of};
+use crate::state::{Folder, ProcessId, Root, State, Status, pidfd_of};
 use crate::sys::pidfd;
 
 /// How long a killed container may take to end: its init waits for the kernel to end the rest.
@@ -19,27 +19,66 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// No such container, unless `force`; it runs, unless `force`; what was made for it cannot be
 /// taken away.
 pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> Result<()> {
-    let folder = match root.find(id) {
+    let folder = match locked(root, id, interrupt) {
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
-        folder => folder?.locked(interrupt)?,
+        folder => folder?,
     };
+    let state = match folder.read() {
+        // Nothing is known of what it had: its folder is all that can be taken away.
+        Err(_) if force => None,
+        state => state?,
+    };
+    remove(folder, state, force, interrupt)
+}
+
+/// Deletes what is left of a container that had this init, unless the id is another's by now.
+///
+/// # Errors
+/// What was made for it cannot be taken away.
+pub fn delete_remains(root: &Root, id: &str, init: ProcessId) -> Result<()> {
+    let folder = match locked(root, id, &mut never) {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+        folder => folder?,
+    };
+    let state = folder.read().unwrap_or_default();
+    if !is_of(state.as_ref(), init) {
+        return Ok(());
+    }
+    remove(folder, state, true, &mut never)
+}
+
+/// Whether [`delete_remains`] may have something to delete.
+pub fn has_remains(root: &Root, id: &str, init: ProcessId) -> bool {
+    let state = root.find(id).and_then(|folder| folder.read());
+    state.is_ok_and(|state| is_of(state.as_ref(), init))
+}
+
+/// A record without an init is what a deletion leaves that was killed half-way. It would be a
+/// creation's too, but who holds the lock of one knows that it was left half-way as well.
+fn is_of(state: Option<&State>, init: ProcessId) -> bool {
+    state.is_none_or(|state| state.init == init || state.init == ProcessId::default())
+}
+
+/// The folder of a container, for this verb alone.
+fn locked(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<Folder> {
+    let folder = root.find(id)?.locked(interrupt)?;
     // Another verb may have deleted it while this one waited for the lock.
     if folder.is_deleted() {
         let message = format!(
             "container {id:?} does not exist in {:?}: it was deleted just now",
             root.path()
         );
-        return if force {
-            Ok(())
-        } else {
-            Err(Error::new(Kind::NotFound, message).hint("there is nothing left to delete"))
-        };
+        return Err(Error::new(Kind::NotFound, message).hint("there is nothing left to delete"));
     }
-    let state = match folder.read() {
-        // Nothing is known of what it had: its folder is all that can be taken away.
-        Err(_) if force => None,
-        state => state?,
-    };
+    Ok(folder)
+}
+
+fn remove(
+    folder: Folder,
+    state: Option<State>,
+    force: bool,
+    interrupt: Interrupt<'_>,
+) -> Result<()> {
     let status = folder.status(state.as_ref());
     let Some(state) = state else { return folder.remove() };
     let held = Held { folder, state, status };

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Held;
 use crate::error::{Kind, Result};
-use crate::state::{ProcessId, Root, Status, pidfd_of};
+use crate::state::{Root, Status, pidfd_of};
 
 /// One row of `list`.
 #[derive(Debug, Serialize)]
@@ -66,11 +66,6 @@ pub fn list(root: &Root) -> Result<Vec<Summary>> {
         }
     }
     Ok(rows)
-}
-
-/// Whether there is a container of this id that has, or had, this init.
-pub fn has_init(root: &Root, id: &str, init: ProcessId) -> bool {
-    Held::peek(root, id).is_ok_and(|held| held.state.init == init)
 }
 
 /// The init of a container that has not ended, by number and descriptor.

@@ -81,35 +81,48 @@ impl Root {
     /// Takes an id: makes its folder, which fails if there is one, and locks it.
     pub fn reserve(&self, id: &str) -> Result<Folder> {
         self.check(id)?;
-        let mode = Mode::S_IRWXU;
         let path = self.0.join(id);
-        let made = match mkdirat(AT_FDCWD, &path, mode) {
-            Err(Errno::ENOENT) => {
-                std::fs::create_dir_all(&self.0).map_err(|error| {
-                    self.explained(Error::io("mkdir", &self.0, &error))
-                        .context("make the folder of containers' states")
-                })?;
-                // Others must not see the containers' configs, nor reach their start sockets.
-                let _ = nix::sys::stat::fchmodat(
-                    AT_FDCWD,
-                    &self.0,
-                    mode,
-                    nix::sys::stat::FchmodatFlags::FollowSymlink,
-                );
-                mkdirat(AT_FDCWD, &path, mode)
+        loop {
+            match self.make(&path)? {
+                Ok(()) => {}
+                Err(Errno::EEXIST) => {
+                    return Err(Error::new(
+                        Kind::AlreadyExists,
+                        format!("container {id:?} exists already (in {:?})", self.0),
+                    )
+                    .hint("choose another id, or delete that container first"));
+                }
+                Err(errno) => return Err(self.explained(Error::path_call("mkdir", path, errno))),
             }
-            made => made,
-        };
-        match made {
-            // Nobody else can hold it: the folder is new.
-            Ok(()) => Folder::open(path, id)?.locked(&mut never),
-            Err(Errno::EEXIST) => Err(Error::new(
-                Kind::AlreadyExists,
-                format!("container {id:?} exists already (in {:?})", self.0),
-            )
-            .hint("choose another id, or delete that container first")),
-            Err(errno) => Err(self.explained(Error::path_call("mkdir", path, errno))),
+            // Until it is locked it looks like what a killed deletion leaves, and may be removed.
+            let locked = Folder::open(path.clone(), id).and_then(|it| it.locked(&mut never));
+            match locked {
+                Ok(folder) if folder.is_deleted() => {}
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                locked => return locked,
+            }
         }
+    }
+
+    /// Makes a container's folder, and the folder of all where that is missing.
+    fn make(&self, path: &Path) -> Result<nix::Result<()>> {
+        let mode = Mode::S_IRWXU;
+        match mkdirat(AT_FDCWD, path, mode) {
+            Err(Errno::ENOENT) => {}
+            made => return Ok(made),
+        }
+        std::fs::create_dir_all(&self.0).map_err(|error| {
+            self.explained(Error::io("mkdir", &self.0, &error))
+                .context("make the folder of containers' states")
+        })?;
+        // Others must not see the containers' configs, nor reach their start sockets.
+        let _ = nix::sys::stat::fchmodat(
+            AT_FDCWD,
+            &self.0,
+            mode,
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        );
+        Ok(mkdirat(AT_FDCWD, path, mode))
     }
 
     /// The folder of an existing container.

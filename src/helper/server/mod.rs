@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use super::{GREETING, worker};
 use crate::container;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::never;
 use crate::plan::Facts;
 use crate::state::{ProcessId, Root};
 use crate::sys::clone::{CloneFlags, Cloned, SingleThreaded, clone3, exit_now};
@@ -40,13 +39,13 @@ pub(super) struct Owned {
 impl Owned {
     fn is_there(&self) -> bool {
         Root::new(Some(&self.root))
-            .is_ok_and(|root| container::has_init(&root, &self.id, self.init))
+            .is_ok_and(|root| container::has_remains(&root, &self.id, self.init))
     }
 
     fn delete(&self) {
         // Whatever cannot be taken away stays on record for a later delete.
         let _ = Root::new(Some(&self.root))
-            .and_then(|root| container::delete(&root, &self.id, true, &mut never));
+            .and_then(|root| container::delete_remains(&root, &self.id, self.init));
     }
 }
 
