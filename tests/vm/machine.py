@@ -52,7 +52,9 @@ class Machine:
 
     def command(self) -> list[str]:
         words = ["console=ttyS0", "root=/dev/vda", "rw", "panic=-1", "apparmor=1"]
-        words += ["security=apparmor", "systemd.show_status=1", *self.cmdline]
+        # Tests write below /tmp, and some want a disk there: Debian 13 would put it in memory.
+        words += ["security=apparmor", "systemd.mask=tmp.mount", "systemd.show_status=1"]
+        words += self.cmdline
         command = ["nice", QEMU, "-nodefaults", "-no-user-config", "-display", "none"]
         # A guest that reboots has panicked: that is an end too.
         command += ["-no-reboot", *self.accelerator, "-smp", "2", "-m", self.memory]
