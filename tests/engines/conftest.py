@@ -83,6 +83,22 @@ def run(
     return done
 
 
+class Client:
+    """An engine's command line, with the words that every call begins with."""
+
+    def __init__(self, *words: object, environment: dict[str, str] | None = None) -> None:
+        self.words = [str(word) for word in words]
+        self.environment = environment
+
+    def argv(self, *args: object) -> list[str]:
+        return [*self.words, *map(str, args)]
+
+    def __call__(
+        self, *args: object, check: bool = True, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        return run(self.argv(*args), check=check, env=self.environment, **more)
+
+
 # -- the image ----------------------------------------------------------------------------------
 
 

@@ -6,12 +6,22 @@ import os
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import PREFIX, eventually
 
-from engines.conftest import IMAGE, Containerd, alike, at_terminal, binary, cgroup, need, run
+from engines.conftest import (
+    IMAGE,
+    Client,
+    Containerd,
+    alike,
+    at_terminal,
+    binary,
+    cgroup,
+    need,
+    run,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,20 +32,12 @@ if TYPE_CHECKING:
 NAMESPACE = f"{PREFIX}containerd"
 
 
-class Ctr:
+class Ctr(Client):
     """ctr, on a daemon of the tests' own."""
 
     def __init__(self, containerd: Containerd, namespace: str = NAMESPACE) -> None:
+        super().__init__(need("ctr"), "--address", containerd.address, "--namespace", namespace)
         self.daemon = containerd.daemon
-        self._client = [need("ctr"), "--address", containerd.address, "--namespace", namespace]
-
-    def argv(self, *args: object) -> list[str]:
-        return [*self._client, *map(str, args)]
-
-    def __call__(
-        self, *args: object, check: bool = True, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        return run(self.argv(*args), check=check, **more)
 
     def run_argv(
         self, runtime: str, box: str, *command: object, options: tuple[object, ...] = ("--rm",)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import PREFIX, eventually
 
-from engines.conftest import IMAGE, RUNTIMES, Daemon, alike, at_terminal, binary, cgroup, need, run
+from engines.conftest import (
+    IMAGE,
+    RUNTIMES,
+    Client,
+    Daemon,
+    alike,
+    at_terminal,
+    binary,
+    cgroup,
+    need,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -18,11 +28,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 
-class Docker:
+class Docker(Client):
     """Docker's command line, on a daemon of the tests' own."""
 
     def __init__(self, place: Path, parent: str) -> None:
-        self._client = [need("docker"), "--host", f"unix://{place}/docker.sock"]
+        super().__init__(need("docker"), "--host", f"unix://{place}/docker.sock")
         config = place / "daemon.json"
         runtimes = {name: {"path": binary(name)} for name in RUNTIMES if name != "runc"}
         config.write_text(json.dumps({"runtimes": runtimes}))
@@ -38,14 +48,6 @@ class Docker:
             ],
             place,
         )
-
-    def argv(self, *args: object) -> list[str]:
-        return [*self._client, *map(str, args)]
-
-    def __call__(
-        self, *args: object, check: bool = True, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        return run(self.argv(*args), check=check, **more)
 
     def run(
         self, runtime: str, options: list[object], *command: object

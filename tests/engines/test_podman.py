@@ -19,21 +19,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from conftest import ORDINARY, PREFIX, eventually, need_user_namespaces, subordinate
+from limits import SYSTEMD
 
-from engines.conftest import IMAGE, RUNTIMES, alike, binary, cgroup, need, run, unmount_below
+from engines.conftest import (
+    IMAGE,
+    RUNTIMES,
+    Client,
+    alike,
+    binary,
+    cgroup,
+    need,
+    run,
+    unmount_below,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(300)
-rootful = pytest.mark.requires_root("to limit, on version 1 of cgroups Podman lets nobody else")
+# A session of systemd's, where the hierarchy is version 2's alone, lets a user limit too.
+limits = pytest.mark.skipif(
+    ORDINARY and not (SYSTEMD and Path("/sys/fs/cgroup/cgroup.controllers").exists()),
+    reason="needs root: to limit, on version 1 of cgroups Podman lets nobody else",
+)
 
 # Podman raises limits otherwise, which takes CAP_SYS_RESOURCE.
 SETTINGS = """
 [containers]
 default_ulimits = []
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{manager}"
 events_logger = "file"
 infra_image = "{image}"
 lock_type = "file"
@@ -52,7 +67,7 @@ class Outcome(NamedTuple):
     errors: str
 
 
-class Podman:
+class Podman(Client):
     """The command line of Podman, in folders of its own."""
 
     def __init__(self, place: Path, parent: str | None) -> None:
@@ -61,31 +76,29 @@ class Podman:
         self._parent = ["--cgroup-parent", parent] if parent else []
         names = [f'{name} = ["{binary(name)}"]' for name in RUNTIMES]
         settings = place / "containers.conf"
-        settings.write_text(SETTINGS.format(image=IMAGE, runtimes="\n".join(names)))
+        manager = "systemd" if SYSTEMD else "cgroupfs"
+        settings.write_text(
+            SETTINGS.format(image=IMAGE, manager=manager, runtimes="\n".join(names))
+        )
         storage = place / "storage.conf"
-        folders = f'graphroot = "{place}/root"\nrunroot = "{place}/runroot"'
-        storage.write_text(f'[storage]\ndriver = "vfs"\n{folders}\n')
-        self.environment = {
+        roots = f'graphroot = "{place}/root"\nrunroot = "{place}/runroot"'
+        storage.write_text(f'[storage]\ndriver = "vfs"\n{roots}\n')
+        environment = {
             **os.environ,
             "CONTAINERS_CONF": str(settings),
             "CONTAINERS_STORAGE_CONF": str(storage),
             "XDG_CONFIG_HOME": str(place / "config"),
             "XDG_DATA_HOME": str(place / "data"),
         }
-        if ORDINARY:
+        if ORDINARY and not SYSTEMD:
             (place / "run").mkdir(mode=0o700)
-            self.environment["XDG_RUNTIME_DIR"] = str(place / "run")
-        self._argv = [need("podman")]
-        for option in "root", "runroot", "tmpdir":
-            self._argv += [f"--{option}", str(place / option)]
+            environment["XDG_RUNTIME_DIR"] = str(place / "run")
+        options = [f"--{name}={place / name}" for name in ("root", "runroot", "tmpdir")]
+        super().__init__(need("podman"), *options, environment=environment)
 
-    def argv(self, runtime: str, *args: object) -> list[str]:
-        return [*self._argv, "--runtime", runtime, *map(str, args)]
-
-    def __call__(
-        self, runtime: str, *args: object, check: bool = True, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        return run(self.argv(runtime, *args), check=check, env=self.environment, **more)
+    def argv(self, *args: object) -> list[str]:
+        """The first is the runtime."""
+        return super().argv("--runtime", *args)
 
     def outcome(self, runtime: str, *args: object, **more: Any) -> Outcome:
         done = self(runtime, *args, check=False, **more)
@@ -166,8 +179,9 @@ def podman(image: Path) -> Iterator[Podman]:
     # Open on the way to it, for containers whose root is another user.
     place = Path(tempfile.mkdtemp(prefix="rsc-podman-"))
     place.chmod(0o755)
-    # A user's containers are in the cgroup that the tests run in.
-    with contextlib.nullcontext() if ORDINARY else cgroup(f"{PREFIX}podman") as parent:
+    # A user's containers are in the cgroup that the tests run in, or where systemd makes one.
+    own = not ORDINARY and not SYSTEMD
+    with cgroup(f"{PREFIX}podman") if own else contextlib.nullcontext() as parent:
         podman = Podman(place, parent)
         try:
             podman(RUNTIMES[0], "load", "--input", image)
@@ -261,7 +275,7 @@ LIMIT = "cd /sys/fs/cgroup; cat {} 2>/dev/null || cat {}"
             0,
             "67108864",
             id="memory",
-            marks=rootful,
+            marks=limits,
         ),
         pytest.param(
             ["--pids-limit", "33"],
@@ -269,7 +283,7 @@ LIMIT = "cd /sys/fs/cgroup; cat {} 2>/dev/null || cat {}"
             0,
             "33",
             id="pids",
-            marks=rootful,
+            marks=limits,
         ),
         pytest.param(
             ["--cpus", "0.5"],
@@ -277,7 +291,7 @@ LIMIT = "cd /sys/fs/cgroup; cat {} 2>/dev/null || cat {}"
             0,
             "50000( 100000)?",
             id="cpus",
-            marks=rootful,
+            marks=limits,
         ),
     ],
 )
@@ -287,7 +301,7 @@ def test_run(podman: Podman, options: list[str], script: str, status: int, outpu
     assert re.fullmatch(output, seen.output.strip()), seen.output
 
 
-@rootful
+@limits
 def test_run_out_of_memory(podman: Podman) -> None:
     options = ["--memory", "20m", "--memory-swap", "20m"]
     script = "dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null"
@@ -435,7 +449,7 @@ def test_restarted_when_it_fails(podman: Podman) -> None:
     assert alike(scenario)[0] == "go\n" * 3
 
 
-@rootful
+@limits
 def test_pause(podman: Podman) -> None:
     def scenario(runtime: str) -> list[object]:
         with podman.running(runtime, command=("sleep", "1000")) as box:
@@ -450,7 +464,7 @@ def test_pause(podman: Podman) -> None:
     assert (refused.status, done.status) == (255, 0)
 
 
-@rootful
+@limits
 def test_update(podman: Podman) -> None:
     if podman("runc", "update", "--help", check=False).returncode:
         pytest.skip("podman is not new enough here: it has no update")
@@ -470,7 +484,7 @@ def test_update(podman: Podman) -> None:
     assert re.search(r"^30000\b", shown.output, re.MULTILINE)
 
 
-@rootful
+@limits
 def test_stats_and_top(podman: Podman) -> None:
     def scenario(runtime: str) -> list[object]:
         with podman.running(runtime, "--memory", "64m", command=("sleep", "1000")) as box:
