@@ -102,7 +102,7 @@ def test_spoilt_state(
         if text is None:
             file.unlink()
         else:
-            file.write_bytes(whole[: len(whole) // 2] if text == b"{" else text)
+            file.write_bytes(whole[: whole.index(b"\n") // 2] if text == b"{" else text)
         for verb in (
             container.state,
             container.start,
@@ -132,6 +132,16 @@ def test_spoilt_state(
         (root / box / "state.json").write_bytes(whole)
         Container.load(box, root).delete(force=True)
     assert container.wait(30) == -9
+
+
+def test_spoilt_config(bundle: BundleFactory, root: Path, box: str) -> None:
+    """It stands after the state, and is read by those verbs alone that need it."""
+    with Container.run(box, bundle(args=FOREVER), root=root) as container:
+        file = root / box / "state.json"
+        file.write_bytes(file.read_bytes()[:-10])
+        with pytest.raises(rsc.ContainerError, match="recorded config.*delete"):
+            container.exec(["true"])
+        assert container.status == "running"
 
 
 def test_strangers_in_the_folder_of_states(

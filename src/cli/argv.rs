@@ -3,6 +3,7 @@
 //! runc's flags are those of Go: one dash is as good as two, a flag that is on or off may be given a
 //! value, any other takes the next word whatever that begins with, and an empty value is none.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -21,7 +22,7 @@ pub(super) fn rewrite(
     words: impl IntoIterator<Item = OsString>,
     command: &Command,
 ) -> Vec<OsString> {
-    let mut level = command;
+    let mut level = Cow::Borrowed(command);
     let mut rewritten = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -30,13 +31,18 @@ pub(super) fn rewrite(
             let deeper = word.to_str().and_then(|word| command.find_subcommand(word));
             rewritten.push(word);
             match deeper {
-                Some(deeper) if level.get_name() == command.get_name() => level = deeper,
+                Some(deeper) if level.get_name() == command.get_name() => {
+                    // Its flags are made no earlier.
+                    let mut deeper = deeper.clone();
+                    deeper.build();
+                    level = Cow::Owned(deeper);
+                }
                 _ if is_end || TAKE_THE_REST.contains(&level.get_name()) => break,
                 _ => {}
             }
             continue;
         };
-        let Some(known) = find(level, name) else {
+        let Some(known) = find(&level, name) else {
             // clap knows this one by itself, and the others it is to complain about.
             rewritten.push(if name == "help" { "--help".into() } else { word });
             continue;

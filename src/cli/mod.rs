@@ -17,7 +17,7 @@ mod usage;
 
 use std::process::ExitCode;
 
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, Deferred};
 use crate::container::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::helper;
@@ -98,15 +98,15 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         return Ok(0);
     };
     match command {
-        Command::Create(mut create) => {
+        Command::Create(Deferred(mut create)) => {
             create.systemd_cgroup = arguments.systemd_cgroup;
-            process::create(&root()?, create, stage()?)
+            process::create(&root()?, *create, stage()?)
         }
-        Command::Run(mut run) => {
+        Command::Run(Deferred(mut run)) => {
             run.create.systemd_cgroup = arguments.systemd_cgroup;
-            process::run(&root()?, run, stage()?)
+            process::run(&root()?, *run, stage()?)
         }
-        Command::Exec(exec) => process::exec(&root()?, *exec, stage()?),
+        Command::Exec(Deferred(exec)) => process::exec(&root()?, *exec, stage()?),
         Command::Start { id } => notify::start(&root()?, &id).map(done),
         Command::State { id } => state(&root()?, &id).map(done),
         Command::Kill { all, id, signal } => {
@@ -118,14 +118,14 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         }
         Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
-        Command::Checkpoint(asked) => criu::checkpoint(&root()?, *asked).map(done),
-        Command::Restore(asked) => criu::restore(&root()?, *asked),
+        Command::Checkpoint(Deferred(asked)) => criu::checkpoint(&root()?, *asked).map(done),
+        Command::Restore(Deferred(asked)) => criu::restore(&root()?, *asked),
         Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
         Command::Ps { format, words } => ps::ps(&root()?, format, &words).map(done),
         Command::Events { interval, stats, id } => {
             events::events(&root()?, &id, &interval, stats).map(done)
         }
-        Command::Update(asked) => update::update(&root()?, *asked).map(done),
+        Command::Update(Deferred(asked)) => update::update(&root()?, *asked).map(done),
         Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
         Command::Features => {
             print(&json(&crate::features::features()));

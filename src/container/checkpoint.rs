@@ -46,7 +46,7 @@ pub fn checkpoint(
 
 fn dump(held: &Held, options: &Options, interrupt: Interrupt<'_>) -> Result<()> {
     let state = &held.state;
-    let spec = crate::spec::parse(state.config.get().as_bytes())?;
+    let spec = state.spec()?;
     let mut situation = Situation::new(&*state.id, &*state.bundle, StartSignal::Socket);
     situation.session_keyring = state.session_keyring;
     let plan = Plan::compile(&spec, &Facts::probe()?, &situation)?;

@@ -273,7 +273,7 @@ pub(super) fn new_state(origin: &Origin<'_>, plan: &Plan) -> Result<State> {
         session_keyring: origin.session_keyring,
         descriptors: descriptors(origin.config, origin.stdio),
         hooks: plan.hooks.clone(),
-        config: origin.config.raw.clone(),
+        config: origin.config.raw.get().as_bytes().into(),
     })
 }
 

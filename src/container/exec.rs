@@ -49,7 +49,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
     let allowed = [Status::Running, Status::Created, Status::Paused];
     let paused = usize::from(execution.ignore_paused);
     held.expect("exec in", &allowed[..2 + paused])?;
-    let spec = crate::spec::parse(held.state.config.get().as_bytes())?;
+    let spec = held.state.spec()?;
     let mut process = (execution.process)(&spec)?;
     crate::spec::inherit(&mut process, &spec);
     let situation = Situation {

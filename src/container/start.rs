@@ -50,7 +50,7 @@ fn connect(folder: &Folder) -> Result<OwnedFd> {
 /// alone.
 fn explain(root: &Root, held: &Held, failed: crate::init::Message) -> Error {
     let state = &held.state;
-    let plan = crate::spec::parse(state.config.get().as_bytes()).and_then(|mut spec| {
+    let plan = state.spec().and_then(|mut spec| {
         if held.folder.has_notify() {
             super::notify::pass_on(&mut spec, &root.notify(&state.id))?;
         }

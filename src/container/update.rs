@@ -99,7 +99,7 @@ impl Limits {
     }
 
     fn of_config(state: &State) -> Result<Self> {
-        let spec = spec::parse(state.config.get().as_bytes())?;
+        let spec = state.spec()?;
         let linux = spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());

@@ -1,7 +1,7 @@
 //! One container's folder: its files and its lock.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -99,9 +99,11 @@ impl Folder {
     /// Puts on record what is going to be made. Written once: nothing in it changes later, so that
     /// no disk that fills up can take it away.
     pub fn record(&self, state: &State) -> Result<()> {
-        let bytes = serde_json::to_vec(state).map_err(|error| {
+        let mut bytes = serde_json::to_vec(state).map_err(|error| {
             Error::new(Kind::Other, format!("write state of {:?}: {error}", self.id))
         })?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&state.config);
         self.write_new(STATE, &bytes)
     }
 
@@ -160,15 +162,19 @@ impl Folder {
         let Some(bytes) = self.read_file(STATE)? else { return Ok(None) };
         // One line that is there is whole: the kernel writes it in one piece.
         let init = init.as_deref().and_then(ProcessId::parse);
-        match (serde_json::from_slice::<State>(&bytes), init) {
-            (Ok(state), init) => Ok(Some(State { init: init.unwrap_or_default(), ..state })),
-            (Err(_), None) => Ok(None),
-            (Err(error), Some(_)) => {
-                let path = self.path.join(STATE);
-                let message = format!("state of container {:?} in {path:?}: {error}", self.id);
-                Err(Error::new(Kind::Other, message).hint("delete the container with force"))
+        let mut documents = serde_json::Deserializer::from_slice(&bytes).into_iter::<State>();
+        let problem = match (documents.next(), init) {
+            (Some(Ok(state)), init) => {
+                let config = bytes[documents.byte_offset()..].into();
+                return Ok(Some(State { init: init.unwrap_or_default(), config, ..state }));
             }
-        }
+            (_, None) => return Ok(None),
+            (Some(Err(error)), Some(_)) => error.to_string(),
+            (None, Some(_)) => "it is empty".to_owned(),
+        };
+        let path = self.path.join(STATE);
+        let message = format!("state of container {:?} in {path:?}: {problem}", self.id);
+        Err(Error::new(Kind::Other, message).hint("delete the container with force"))
     }
 
     fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -178,11 +184,21 @@ impl Folder {
             Err(Errno::ENOENT) => return Ok(None),
             file => file.map_err(|errno| Error::path_call("open", &path, errno))?,
         };
-        let mut bytes = Vec::with_capacity(8192);
-        File::from(file)
-            .read_to_end(&mut bytes)
-            .map_err(|error| Error::io("read", &path, &error))?;
-        Ok(Some(bytes))
+        // Not by read_to_end(), which asks for the size and the position first.
+        let mut bytes = vec![0; 8192];
+        let mut length = 0;
+        loop {
+            match nix::unistd::read(&file, &mut bytes[length..]) {
+                Err(Errno::EINTR) => continue,
+                read => length += read.map_err(|errno| Error::path_call("read", &path, errno))?,
+            }
+            // The kernel fills what it is given, but at the end.
+            if length < bytes.len() {
+                bytes.truncate(length);
+                return Ok(Some(bytes));
+            }
+            bytes.resize(2 * length, 0);
+        }
     }
 
     /// The status of the container with this state, as the host shows it now.

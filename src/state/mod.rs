@@ -14,13 +14,15 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::cgroup::Cgroup;
 use crate::criu::Descriptors;
+use crate::error::{Error, Kind, Result};
 use crate::plan::HookPrograms;
 use crate::resctrl::Resctrl;
+use crate::spec;
 
 pub use folder::{Folder, NEW_START_SOCKET, START_SOCKET};
 pub use notify::NOTIFY_SOCKET;
@@ -91,8 +93,10 @@ pub struct State {
     pub descriptors: Descriptors,
     /// For poststart and poststop.
     pub hooks: HookPrograms,
-    /// The config that it was created from; exec starts from its process.
-    pub config: Box<RawValue>,
+    /// The config that it was created from, as JSON; exec starts from its process. A document of its
+    /// own, after this one: most verbs have no use for it.
+    #[serde(skip)]
+    pub config: Box<[u8]>,
 }
 
 /// The OCI state of a container (runtime.md#state), with what runc adds.
@@ -128,7 +132,18 @@ impl State {
         }
     }
 
-    /// The same as JSON, as hooks read it.
+    /// The config that it was created from.
+    ///
+    /// # Errors
+    /// What is on record was spoilt since.
+    pub fn spec(&self) -> Result<Spec> {
+        spec::parse(&self.config).map_err(|error| {
+            let message = format!("read the recorded config of container {:?}: {error}", self.id);
+            Error::new(Kind::Other, message).hint("delete the container with force")
+        })
+    }
+
+    /// What [`to_oci`](Self::to_oci) gives as JSON, as hooks read it.
     pub fn to_oci_json(&self, status: Status) -> Vec<u8> {
         // Strings and numbers: nothing in it that JSON has no form for.
         serde_json::to_vec(&self.to_oci(status)).unwrap_or_default()

@@ -3,6 +3,7 @@
 //! Nothing but definitions, for the manual pages and the shells' completions are made of them too.
 
 mod criu;
+mod deferred;
 mod process;
 mod update;
 
@@ -12,6 +13,7 @@ use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::criu::{Checkpoint, Criu, Restore};
+pub(crate) use self::deferred::Deferred;
 pub(crate) use self::process::{Common, Create, Exec, Run};
 pub(crate) use self::update::Update;
 
@@ -88,11 +90,11 @@ pub(crate) enum ListFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a container, to be started later
-    Create(Create),
+    Create(Deferred<Create>),
     /// Create a container and run its program
-    Run(Run),
+    Run(Deferred<Run>),
     /// Run a further program in a container
-    Exec(Box<Exec>),
+    Exec(Deferred<Exec>),
     /// Run the program of a created container
     Start {
         /// The container
@@ -139,9 +141,9 @@ pub(crate) enum Command {
         id: String,
     },
     /// Write a container's processes to disk
-    Checkpoint(Box<Checkpoint>),
+    Checkpoint(Deferred<Checkpoint>),
     /// Create a container of processes that were written to disk
-    Restore(Box<Restore>),
+    Restore(Deferred<Restore>),
     /// List containers
     List {
         /// As a table or as JSON
@@ -178,7 +180,7 @@ pub(crate) enum Command {
         id: String,
     },
     /// Change the limits of a container that runs; what is not given stays
-    Update(Box<Update>),
+    Update(Deferred<Update>),
     /// Write a config.json to start from
     Spec {
         /// The bundle's folder
