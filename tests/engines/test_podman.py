@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,6 +103,8 @@ class Podman(Client):
 
     def outcome(self, runtime: str, *args: object, **more: Any) -> Outcome:
         done = self(runtime, *args, check=False, **more)
+        # For who reads why a test failed: what is compared is less.
+        sys.stderr.write(done.stderr)
         # Podman's own: `Error: …` names the runtime, and the log has the time.
         lines = [re.sub("^Error: .*", "Error", line) for line in done.stderr.splitlines()]
         errors = "\n".join(line for line in lines if not line.startswith("time="))

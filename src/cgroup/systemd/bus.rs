@@ -12,6 +12,7 @@ use dbus::message::MatchRule;
 
 use super::{Manager, Property, Unit, Value};
 use crate::error::{Error, Kind, Result};
+use crate::sys::privilege;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -195,6 +196,11 @@ impl Bus {
 
 /// The bus of a user's session, as systemd's pam module and sd_bus_open_user(3) have it.
 fn user_address() -> String {
+    if privilege::in_user_namespace() {
+        // The bus knows its user by the host's number, libdbus would name that in here. The bridge
+        // leaves it to the bus to see who it is.
+        return "unixexec:path=systemd-stdio-bridge,argv1=--user".to_owned();
+    }
     std::env::var("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|_| {
         let uid = nix::unistd::geteuid();
         let folder =
