@@ -8,11 +8,12 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import PATIENCE, eventually
+from conftest import PATIENCE, eventually, user_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +133,34 @@ def test_a_run_in_the_foreground_stays_the_main_process(
         assert heard == ["READY=1\n", f"MAINPID={program.pid}\n", "BARRIER=1"]
         cli("kill", box, "KILL")
         assert program.wait(PATIENCE) == 137
+
+
+SAY = """
+import socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+    sender.connect(sys.argv[1])
+    sender.send(b"READY=1")
+"""
+
+
+@pytest.mark.requires_root("to enter a user namespace as who is root there")
+def test_who_is_root_in_a_user_namespace_reaches_the_socket(
+    cli: CommandLine, bundle: BundleFactory, box: str, manager: Manager, tmp_path: Path
+) -> None:
+    made = bundle(user_namespace, args=["sleep", "1000"])
+    file = tmp_path / "pid"
+    argv = cli.argv("run", "-d", "-b", made.path, "--pid-file", file, box)
+    with spawn(argv, manager) as program:
+        pid = pid_in(file)
+        enter = ["nsenter", "--target", str(pid), "--user", "--setuid", "0", "--setgid", "0"]
+        there = f"/proc/{pid}/root{INSIDE}"
+        eventually(Path(there).is_socket, "the socket")
+        # The system's, for the user may be kept from any other.
+        python = shutil.which("python3", path="/usr/bin") or sys.executable
+        subprocess.run([*enter, python, "-c", SAY, there], check=True, timeout=PATIENCE)
+        assert manager.hear() == "READY=1\n"
+        assert program.wait(PATIENCE) == 0
+    cli("delete", "--force", box)
 
 
 @pytest.mark.parametrize("words", [["run"], ["run", "-d"]], ids=" ".join)

@@ -139,7 +139,7 @@ def test_spoilt_config(bundle: BundleFactory, root: Path, box: str) -> None:
     with Container.run(box, bundle(args=FOREVER), root=root) as container:
         file = root / box / "state.json"
         file.write_bytes(file.read_bytes()[:-10])
-        with pytest.raises(rsc.ContainerError, match="recorded config.*delete"):
+        with pytest.raises(rsc.ContainerError, match=r"recorded config.*delete"):
             container.exec(["true"])
         assert container.status == "running"
 
