@@ -57,7 +57,8 @@ pub fn run_program(program: &HookProgram, words: &[u8], interrupt: Interrupt<'_>
     match status.map(pidfd::WaitStatus::returncode) {
         _ if !in_time => {
             let limit = program.timeout.unwrap_or_default().as_secs();
-            Err(Error::new(Kind::Other, format!("took longer than its timeout of {limit} s")))
+            let message = format!("took longer than its timeout of {limit} s");
+            Err(Error::new(Kind::Other, message).hint("give it a longer one in the config"))
         }
         Some(0) => Ok(()),
         Some(code) => Err(Error::new(Kind::Other, failure(code, &mut output))),

@@ -80,7 +80,8 @@ fn relative<'a>(words: &str, path: &'a str) -> Result<&'a Path> {
     let path = path.trim_start_matches('/');
     let leaves = |part| !matches!(part, Component::Normal(_) | Component::CurDir);
     if Path::new(path).components().any(leaves) {
-        return Err(refused(words, "the path leads out of the container's cgroup"));
+        return Err(refused(words, "the path leads out of the container's cgroup")
+            .hint("give one below it, without .."));
     }
     Ok(Path::new(path))
 }

@@ -68,7 +68,9 @@ impl Write {
                 "set {} to {:?}: {usage} bytes are in use, and checkBeforeUpdate is set",
                 self.file, self.value
             );
-            return Err(Error::new(Kind::Other, message).asked_by(&self.property));
+            return Err(Error::new(Kind::Other, message)
+                .asked_by(&self.property)
+                .hint("give it more, or leave checkBeforeUpdate out"));
         }
         Ok(())
     }

@@ -121,7 +121,9 @@ fn check_status_fd(number: i32) -> Result<()> {
         .map_err(|errno| Error::call("dup", format!("--status-fd {number}"), errno))?;
     let flags = fcntl(&copy, FcntlArg::F_GETFL).unwrap_or(0);
     if OFlag::from_bits_truncate(flags & libc::O_ACCMODE) == OFlag::O_RDONLY {
-        return Err(Error::new(Kind::Other, format!("--status-fd {number} is not writable")));
+        let message = format!("--status-fd {number} is not writable");
+        return Err(Error::new(Kind::Other, message)
+            .hint(format!("open it for writing, as a shell does by {number}>FILE")));
     }
     Ok(())
 }

@@ -82,7 +82,9 @@ impl<'a> Joined<'a> {
     fn join(&self) -> Result<Told> {
         if self.kind == Namespace::Cgroup {
             let message = "criu cannot restore into a cgroup namespace that is there already";
-            return Err(Error::new(Kind::Other, message).asked_by("$.linux.namespaces"));
+            return Err(Error::new(Kind::Other, message)
+                .asked_by("$.linux.namespaces")
+                .hint("leave its path out: a new one is made"));
         }
         let file = self.path.to_bytes().to_owned();
         Ok(Told::Join(JoinNamespace { kind: file_name(self.kind).into(), file }))

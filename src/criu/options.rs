@@ -119,13 +119,15 @@ impl Options {
     /// It is absolute, or no folder.
     pub fn check_parent(&self) -> Result<()> {
         let Some(parent) = &self.parent else { return Ok(()) };
-        let refused = |why| Error::new(Kind::Other, format!("--parent-path {parent:?} {why}"));
+        let refused = |why| {
+            Error::new(Kind::Other, format!("--parent-path {parent:?} {why}"))
+                .hint(format!("give what leads from {:?} to the earlier images", self.images))
+        };
         if parent.is_absolute() {
             return Err(refused("must be relative to the folder of the images"));
         }
         if !self.place_of(parent).is_dir() {
-            return Err(refused("is no folder there")
-                .hint(format!("give what leads from {:?} to the earlier images", self.images)));
+            return Err(refused("is no folder there"));
         }
         Ok(())
     }

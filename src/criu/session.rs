@@ -141,7 +141,8 @@ impl Session {
         let shown = |it: i32| format!("{}.{}", it / 10_000, it / 100 % 100);
         let message =
             format!("{feature} need criu {}, and this is {}", shown(version), shown(self.version));
-        Err(Error::new(Kind::Other, message))
+        Err(Error::new(Kind::Other, message)
+            .hint("put a newer one before it on PATH, or do without"))
     }
 
     /// Refuses what this criu or this kernel has not.
@@ -164,7 +165,7 @@ impl Session {
         } else {
             return Ok(());
         };
-        Err(Error::new(Kind::Other, missing))
+        Err(Error::new(Kind::Other, missing).hint("checkpoint without"))
     }
 
     fn ask(&self, request: &Request) -> Result<Response> {

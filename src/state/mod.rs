@@ -1,6 +1,6 @@
 //! What is known of a container, on disk: it outlives whoever created it.
 //!
-//! `<root>/<id>/` holds `state.json`, which records what was resolved at
+//! `<root>/<id>/` holds `state.json`, which records, before the config, what was resolved at
 //! creation so that nothing is derived anew later, `init`, who that is, until the container is
 //! started `start`, the socket on which its init waits, once its limits were changed `limits`, those
 //! that hold, and `rootfs`, if the container has mounts and is in the host's mount namespace. The
