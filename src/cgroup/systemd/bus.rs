@@ -196,17 +196,31 @@ impl Bus {
 
 /// The bus of a user's session, as systemd's pam module and sd_bus_open_user(3) have it.
 fn user_address() -> String {
-    if privilege::in_user_namespace() {
-        // The bus knows its user by the host's number, libdbus would name that in here. The bridge
-        // leaves it to the bus to see who it is.
-        return "unixexec:path=systemd-stdio-bridge,argv1=--user".to_owned();
-    }
-    std::env::var("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|_| {
+    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|_| {
         let uid = nix::unistd::geteuid();
         let folder =
             std::env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| format!("/run/user/{uid}"));
         format!("unix:path={folder}/bus")
-    })
+    });
+    if privilege::in_user_namespace() { over_bridge(&address) } else { address }
+}
+
+/// The bus knows its user by the host's number, and libdbus would name the one in here. systemd's
+/// bridge names none. (Its --user means the system's bus in systemd 252.)
+fn over_bridge(address: &str) -> String {
+    format!(
+        "unixexec:path=systemd-stdio-bridge,argv1={}",
+        escaped(&format!("--bus-path={address}"))
+    )
+}
+
+/// As a value in an address has it (D-Bus specification, "Server Addresses").
+fn escaped(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/.\\*".contains(&byte);
+    value
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+        .collect()
 }
 
 fn on_the_bus(properties: &[Property]) -> OnTheBus {
@@ -221,4 +235,16 @@ fn on_the_bus(properties: &[Property]) -> OnTheBus {
         }
     };
     properties.iter().map(|property| (property.name, Variant(value(&property.value)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_address_within_an_address() {
+        assert_eq!(
+            super::over_bridge("unix:path=/run/user/1000/bus"),
+            "unixexec:path=systemd-stdio-bridge,\
+             argv1=--bus-path%3dunix%3apath%3d/run/user/1000/bus"
+        );
+    }
 }
