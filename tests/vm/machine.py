@@ -95,6 +95,14 @@ class Machine:
             said = (self.place / "qemu.log").read_text(errors="replace").strip()
             raise HostError(f"qemu ended with {qemu.returncode}: {said}")
 
+    def stumbled(self) -> bool:
+        """Whether its kernel fell over the breakpoint with which it replaces its own instructions.
+
+        A processor of the machine is a thread of qemu's, and may run one that another has replaced
+        by then.
+        """
+        return b"Oops: int3" in self.console.read_bytes()
+
     def last_words(self) -> str:
         lines = filter(str.strip, self.console.read_text(errors="replace").splitlines())
         return "\n".join([f"{self.console} ends with:", *list(lines)[-10:]])
