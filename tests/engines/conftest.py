@@ -87,11 +87,11 @@ class Client:
     """An engine's command line, with the words that every call begins with."""
 
     def __init__(self, *words: object, environment: dict[str, str] | None = None) -> None:
-        self.words = [str(word) for word in words]
+        self._words = [str(word) for word in words]
         self.environment = environment
 
     def argv(self, *args: object) -> list[str]:
-        return [*self.words, *map(str, args)]
+        return [*self._words, *map(str, args)]
 
     def __call__(
         self, *args: object, check: bool = True, **more: Any
