@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 import pytest
-from conftest import ORDINARY, cgroups, descriptors, eventually, mounts
+from conftest import ORDINARY, cgroups, descriptors, eventually, mounts, repeated
 
 import rscontainer as rsc
 
@@ -211,6 +213,37 @@ def test_delete_meets_no_half_deleted_container(
             c.init.close()
 
 
+def test_a_verb_that_waited_while_the_container_was_deleted(
+    sleeper: rsc.Bundle, root: Path, box: str, tmp_path: Path
+) -> None:
+    container = rsc.Container.run(box, sleeper, root=root)
+    record, copy = root / box, tmp_path / "record"
+    lock = os.open(record, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(container.pause)
+            try:
+                eventually(lambda: is_waited_for(lock), "the verb that waits")
+                shutil.copytree(record, copy)
+                shutil.rmtree(record)
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            with pytest.raises(rsc.NotFoundError, match="does not exist"):
+                waiting.result(60)
+    finally:
+        os.close(lock)
+        shutil.move(copy, record)
+        container.delete(force=True)
+
+
+def is_waited_for(lock: int) -> bool:
+    """Whether somebody waits for this file's lock (proc_locks(5))."""
+    inode = os.fstat(lock).st_ino
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f":{inode} " in line for line in lines)
+
+
 def test_starts_of_the_same_container(
     bundle: BundleFactory, root: Path, unique_id: Callable[[], str]
 ) -> None:
@@ -243,7 +276,7 @@ def test_a_thousand_containers_after_each_other(
         eventually(lambda: not any("Z" in name for name in family()), "no zombie")
         before = (mounts(), own(cgroups()), descriptors(), len(os.listdir("/proc/self/task")))
         relatives = family()
-        list(pool.map(one, range(1000)))
+        list(pool.map(one, range(repeated(1000))))
         gc.collect()
         after = (mounts(), own(cgroups()), descriptors(), len(os.listdir("/proc/self/task")))
         assert before == after

@@ -19,7 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// No such container, unless `force`; it runs, unless `force`; what was made for it cannot be
 /// taken away.
 pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> Result<()> {
-    let folder = match locked(root, id, interrupt) {
+    let folder = match root.find_locked(id, interrupt) {
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
         folder => folder?,
     };
@@ -36,7 +36,7 @@ pub fn delete(root: &Root, id: &str, force: bool, interrupt: Interrupt<'_>) -> R
 /// # Errors
 /// What was made for it cannot be taken away.
 pub fn delete_remains(root: &Root, id: &str, init: ProcessId) -> Result<()> {
-    let folder = match locked(root, id, &mut never) {
+    let folder = match root.find_locked(id, &mut never) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(()),
         folder => folder?,
     };
@@ -57,20 +57,6 @@ pub fn has_remains(root: &Root, id: &str, init: ProcessId) -> bool {
 /// creation's too, but who holds the lock of one knows that it was left half-way as well.
 fn is_of(state: Option<&State>, init: ProcessId) -> bool {
     state.is_none_or(|state| state.init == init || state.init == ProcessId::default())
-}
-
-/// The folder of a container, for this verb alone.
-fn locked(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<Folder> {
-    let folder = root.find(id)?.locked(interrupt)?;
-    // Another verb may have deleted it while this one waited for the lock.
-    if folder.is_deleted() {
-        let message = format!(
-            "container {id:?} does not exist in {:?}: it was deleted just now",
-            root.path()
-        );
-        return Err(Error::new(Kind::NotFound, message).hint("there is nothing left to delete"));
-    }
-    Ok(folder)
 }
 
 fn remove(

@@ -49,8 +49,7 @@ pub(crate) struct Held {
 impl Held {
     /// Finds a container for a verb that changes it.
     pub(crate) fn find(root: &Root, id: &str, interrupt: Interrupt<'_>) -> Result<Self> {
-        let folder = root.find(id)?.locked(interrupt)?;
-        Self::read(folder)
+        Self::read(root.find_locked(id, interrupt)?)
     }
 
     /// Finds a container for a verb that looks at it.

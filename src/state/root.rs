@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, mkdirat};
 
 use super::Folder;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::never;
+use crate::interrupt::{Interrupt, never};
 use crate::suggest::nearest;
 use crate::sys::privilege;
 
@@ -132,6 +132,19 @@ impl Root {
             Some(Errno::ENOENT) => self.missing(id),
             _ => self.explained(error),
         })
+    }
+
+    /// The same for a verb that changes it, which holds the lock then.
+    ///
+    /// # Errors
+    /// As of [`find`](Self::find); it was deleted while another verb had the lock; the wait was
+    /// interrupted.
+    pub fn find_locked(&self, id: &str, interrupt: Interrupt<'_>) -> Result<Folder> {
+        let folder = self.find(id)?.locked(interrupt)?;
+        if folder.is_deleted() {
+            return Err(self.missing(id));
+        }
+        Ok(folder)
     }
 
     fn missing(&self, id: &str) -> Error {
