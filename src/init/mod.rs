@@ -84,6 +84,23 @@ impl Failure {
 
 type Done = Result<(), Failure>;
 
+/// The container's root, by descriptor.
+enum Root<'a> {
+    /// The rootfs, while `/` is still the host's.
+    Aside(BorrowedFd<'a>),
+    /// What `/` is by now.
+    Current(OwnedFd),
+}
+
+impl AsFd for Root<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Root::Aside(root) => *root,
+            Root::Current(root) => root.as_fd(),
+        }
+    }
+}
+
 struct Child<'plan> {
     plan: &'plan Plan,
     channel: OwnedFd,
@@ -221,12 +238,10 @@ impl<'plan> Child<'plan> {
     }
 
     /// The root that paths inside the container start from.
-    fn root(&self) -> Result<OwnedFd, Failure> {
+    fn root(&self) -> Result<Root<'_>, Failure> {
         match &self.root {
-            Some(root) => root.try_clone().map_err(|error| {
-                Failure::new("dup", Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-            }),
-            None => open_path(c"/"),
+            Some(root) => Ok(Root::Aside(root.as_fd())),
+            None => open_path(c"/").map(Root::Current),
         }
     }
 

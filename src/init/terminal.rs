@@ -8,7 +8,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, fchown};
 
-use super::{Child, Done, Failure, channel};
+use super::{Child, Done, Failure, Root, channel};
 use crate::sys::{fds, mount, path, pty};
 
 impl Child<'_> {
@@ -56,7 +56,7 @@ impl Child<'_> {
 
 /// The host's /dev/null is on a mount that the container has not: who looks at it from inside, and
 /// criu above all, does not find it. One that the container has is as good.
-fn own_null(root: &OwnedFd, number: i32) {
+fn own_null(root: &Root<'_>, number: i32) {
     let own = |flags| path::open_in(root, c"/dev/null", flags).ok().filter(|own| is_null(own));
     // Looked at before it is opened: a rootfs may have any device there, and some act on open(2).
     if !is_null(fds::stdio(number)) || own(OFlag::O_PATH).is_none() {
@@ -89,7 +89,7 @@ fn give_pipe(number: i32, owner: u32) {
 
 /// The container's `/dev/pts/ptmx`, which must really be one: a rootfs might have put a device of
 /// its choice there.
-fn open_ptmx(root: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn open_ptmx(root: &Root<'_>) -> Result<OwnedFd, Failure> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
     let ptmx = path::open_in_nofollow(root, c"/dev/pts/ptmx", flags).map_err(|errno| Failure {
         call: "openat2",
@@ -105,7 +105,7 @@ fn open_ptmx(root: &OwnedFd) -> Result<OwnedFd, Failure> {
     Ok(ptmx)
 }
 
-fn show_console(root: &OwnedFd, peer: &OwnedFd) -> Done {
+fn show_console(root: &Root<'_>, peer: &OwnedFd) -> Done {
     let target = path::make_file_in(root, c"/dev/console", Mode::from_bits_truncate(0o620))
         .map_err(Failure::of("openat2"))?;
     let shown = mount::clone_tree(peer.as_fd(), c"", false).map_err(Failure::of("open_tree"))?;
