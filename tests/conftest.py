@@ -31,6 +31,13 @@ SEED = Path(__file__).parent / "bundles" / "busybox" / "config.json"
 SLOWNESS = float(os.environ.get("RSCONTAINER_TEST_PATIENCE", "1"))
 # Teardown that nobody waits for, on a machine whose cores are busy with other things.
 PATIENCE = 30.0 * SLOWNESS
+
+
+def repeated(times: int) -> int:
+    """How often to do what is done again and again: a quarter of it where every try takes long."""
+    return times if SLOWNESS < 4 else times // 4
+
+
 # Ids say whose they are: other runs of this suite may be going on beside this one.
 PREFIX = f"t{os.getpid()}-"
 # And `as-user` names the cgroup that it hands over by the number of who runs in it.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from conftest import repeated
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ SETTINGS = settings(
     derandomize="CI" in os.environ,
     database=None,
     deadline=datetime.timedelta(seconds=5),
-    max_examples=300,
+    max_examples=repeated(300),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

@@ -158,7 +158,8 @@ def test_who_is_root_in_a_user_namespace_reaches_the_socket(
         # The system's, for the user may be kept from any other.
         python = shutil.which("python3", path="/usr/bin") or sys.executable
         subprocess.run([*enter, python, "-c", SAY, there], check=True, timeout=PATIENCE)
-        assert manager.hear() == "READY=1\n"
+        heard = [manager.hear() for _ in range(3)]
+        assert heard == ["READY=1\n", f"MAINPID={pid}\n", "BARRIER=1"]
         assert program.wait(PATIENCE) == 0
     cli("delete", "--force", box)
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import descriptors, eventually
@@ -463,7 +463,12 @@ rsc.run(bundle, id=id, root=root, stdin=rsc.DEVNULL, capture_output=True, timeou
 
 
 def interrupt(
-    body: str, made: rsc.Bundle, root: Path, box: str, waiting: Any = lambda: True
+    body: str,
+    made: rsc.Bundle,
+    root: Path,
+    box: str,
+    waiting: Callable[[], object] = lambda: True,
+    ended: Callable[[], object] = lambda: None,
 ) -> float:
     """Send SIGINT to a Python that runs ``body``; gives the seconds that its end took."""
     argv = [sys.executable, "-c", BLOCKED, str(made.path), str(root), box, body]
@@ -481,6 +486,7 @@ def interrupt(
             # Its streams may end later: the launcher has them too.
             python.wait(60)
             took = time.monotonic() - sent
+            ended()
             out, err = python.communicate(timeout=60)
             assert out == "interrupted\n", err
             assert err == ""
@@ -526,10 +532,11 @@ with rsc.Container.run(id, bundle, root=root, **quiet) as c:
 
 
 def test_interrupt_delete(bundle: BundleFactory, root: Path, box: str, tmp_path: Path) -> None:
-    reached = tmp_path / "reached"
+    reached, released = tmp_path / "reached", tmp_path / "released"
 
     def change(spec: rsc.Spec) -> None:
-        script = f"echo $$ > {reached}; exec sleep 20"
+        # Whoever goes on with the deletion runs the hook as well.
+        script = f"touch {reached}; until [ -e {released} ]; do sleep 0.05; done"
         spec.hooks = {
             "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 30}]
         }
@@ -539,8 +546,8 @@ c = rsc.Container.run(id, bundle, root=root, **quiet)
 ready()
 c.delete(force=True)
 """
-    took = interrupt(body, bundle(change, args=FOREVER), root, box, reached.exists)
-    assert took < 10
+    made = bundle(change, args=FOREVER)
+    assert interrupt(body, made, root, box, reached.exists, released.touch) < 10
     eventually(lambda: not Container.list(root), "the container's deletion", 60)
 
 

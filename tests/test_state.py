@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 import pytest
-from conftest import ORDINARY, eventually
+from conftest import ORDINARY, eventually, repeated
 
 import rscontainer as rsc
 from rscontainer import Container, _binary
@@ -248,7 +248,7 @@ def test_killed_at_any_point(
     made = bundle(args=FOREVER)
     # Deterministic moments, spread over what a create takes on a fast and on a slow machine.
     moments = random.Random(victim)
-    for _ in range(12):
+    for _ in range(repeated(12)):
         box = unique_id()
         argv = [sys.executable, "-c", KILLED, str(made.path), str(root), box]
         with subprocess.Popen(

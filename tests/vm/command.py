@@ -15,6 +15,7 @@ from host import ROOT, HostError, say
 from image import image_of
 from machine import EMULATED, QUICK, Machine, accelerator
 from parcel import build_wheel, pack, requirements, unpack
+from shares import run_shares, share_out, usual_number
 
 # How many times longer than usual a test may take where every instruction is translated.
 SLOWNESS = 10
@@ -38,6 +39,7 @@ def options() -> tuple[argparse.Namespace, list[str]]:
     add("--wheel", type=Path, help="the wheel to test, instead of one that is built now")
     add("--timeout", type=float, default=7200, metavar="S", help="for all (%(default)s seconds)")
     add("--memory", default="3G", help="the guest's (%(default)s)")
+    add("--machines", type=int, metavar="N", help="share the files out (1; all, emulated: 2)")
     add("--cache", type=Path, default=Path(cache, "rscontainer-vm"), help="images (%(default)s)")
     add("--strict", action="store_true", help="fail on a skipped test that nobody expects there")
     add("--results", type=Path, help="where reports and logs go (target/vm/GUEST)")
@@ -51,7 +53,7 @@ def run() -> int:
     emulated = chosen == EMULATED
     place = (asked.results or ROOT / "target/vm" / asked.guest).resolve()
     place.mkdir(parents=True, exist_ok=True)
-    for report in place.glob("junit*.xml"):
+    for report in place.glob("**/junit*.xml"):
         # One of an earlier run must not be taken for this one's.
         report.unlink()
     settings = {
@@ -61,6 +63,9 @@ def run() -> int:
     with tempfile.TemporaryDirectory(prefix="rscontainer-vm-") as temporary:
         parcel = Path(temporary, "in.tar")
         wheel = asked.wheel or build_wheel(Path(temporary))
+        number = asked.machines or usual_number(arguments, emulated)
+        if number > 1:
+            return run_shares(share_out(arguments, number), place, wheel)
         pack(parcel, wheel, arguments, settings)
         cmdline = [*([QUICK] if emulated else []), *asked.cmdline]
         machine = Machine(image, parcel, place, asked.memory, cmdline, chosen)
