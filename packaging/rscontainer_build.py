@@ -66,9 +66,11 @@ def build_static(program: str, *flags: str, **environment: str) -> Path:
     command = ["cargo", "rustc", "--release", "--locked", "--bin", program]
     command += ["--no-default-features", "--features", "cli"]
     command += ["--message-format", "json-render-diagnostics"]
+    # Not position-independent: relocating it took a quarter of what `state` takes, for each command
+    # and each container anew. Stack, heap and what is mapped stay at random addresses.
     # Given to the last link alone: as RUSTFLAGS it would reach the proc macros, which cannot be
     # static, and would keep the module's build from using the same compiled dependencies.
-    command += ["--", "-C", "target-feature=+crt-static", *flags]
+    command += ["--", "-C", "target-feature=+crt-static", "-C", "relocation-model=static", *flags]
     print(f"Running `{' '.join(command)}`", flush=True)
     built = subprocess.run(
         command,
@@ -88,10 +90,10 @@ def build_static(program: str, *flags: str, **environment: str) -> Path:
 def build_binary() -> None:
     """Builds the program and leaves it where maturin packs it.
 
-    It carries a second one, the stage, which clones for it from sealed memory. That one is copied
-    for each container, so it is small, and loaded for each, so nothing in it is relocated.
+    It carries a second one, the stage, which clones for it from sealed memory where the program
+    itself cannot. That one is copied for each container, so it is small.
     """
-    stage = build_static(f"{NAME}-stage", "-C", "relocation-model=static")
+    stage = build_static(f"{NAME}-stage")
     program = build_static(NAME, "--cfg", "stage", RSCONTAINER_STAGE=str(stage))
     # Renamed into place, so that a build running beside this one never packs half a file.
     partial = SCRIPTS.parent / f"{NAME}.{os.getpid()}"

@@ -437,21 +437,39 @@ def test_no_descriptor_leaks(cli: CommandLine, bundle: BundleFactory, box: str) 
 
 
 @pytest.mark.requires_root("to look into a process that hides")
-def test_a_created_container_runs_from_sealed_memory(
-    cli: CommandLine, sleeper: rsc.Bundle, box: str
+@pytest.mark.parametrize("deleted", [False, True], ids=["its own file", "a file that is gone"])
+def test_what_a_created_container_runs_from(
+    cli: CommandLine, sleeper: rsc.Bundle, box: str, tmp_path: Path, deleted: bool
 ) -> None:
     # With this capability nothing is hidden from root.
     without = ["setpriv", "--bounding-set=-sys_ptrace"]
-    argv = cli.argv("create", "-b", sleeper.path, box)
-    subprocess.run([*without, *argv], check=True, **QUIET_POPEN)
+    binary, *words = cli.argv("create", "-b", sleeper.path, box)
+    program, more = binary, {}
+    if deleted:
+        # Nor can an overlay show it then.
+        copy = shutil.copy(binary, tmp_path / "copy")
+        file = os.open(copy, os.O_RDONLY)
+        os.unlink(copy)
+        program, more = f"/proc/self/fd/{file}", {"pass_fds": [file]}
+    subprocess.run([*without, program, *words], check=True, **QUIET_POPEN, **more)
     pid = json.loads(cli("state", box).stdout)["pid"]
     assert Path(f"/proc/{pid}/comm").read_text() == "rsc:[init]\n"
     executable = f"/proc/{pid}/exe"
-    assert os.readlink(executable) == "/memfd:rscontainer (deleted)"
-    with open(executable, "rb") as file:
-        assert fcntl.fcntl(file, fcntl.F_GET_SEALS) & ALL_SEALS == ALL_SEALS
-    # Not a copy of the whole command line, which would take longer than all else.
-    assert os.stat(executable).st_size * 3 < os.stat(argv[0]).st_size
+    why = "Operation not permitted|Text file busy" if deleted else "Read-only file system"
+    with pytest.raises(OSError, match=why):
+        os.open(executable, os.O_WRONLY)
+    if deleted:
+        os.close(file)
+        assert os.readlink(executable) == "/memfd:rscontainer (deleted)"
+        with open(executable, "rb") as opened:
+            assert fcntl.fcntl(opened, fcntl.F_GET_SEALS) & ALL_SEALS == ALL_SEALS
+        # Not a copy of the whole command line, which would take longer than all else.
+        assert os.stat(executable).st_size * 3 < os.stat(binary).st_size
+    else:
+        # Through an overlay: of the same size, and on a file system of its own.
+        assert os.readlink(executable) == "/rscontainer"
+        assert os.stat(executable).st_size == os.stat(binary).st_size
+        assert os.stat(executable).st_dev != os.stat(binary).st_dev
     # Not dumpable, so that not even root sees its files without that capability.
     look = subprocess.run([*without, "readlink", executable], check=False, capture_output=True)
     assert (look.returncode, look.stdout) == (1, b"")

@@ -25,6 +25,8 @@ pub(super) fn parse() -> std::result::Result<Arguments, ExitCode> {
     let parsed = command
         .try_get_matches_from_mut(&words)
         .and_then(|matches| Arguments::from_arg_matches(&matches));
+    // Hundreds of pieces, freed one by one, for a program that ends soon.
+    std::mem::forget(command);
     parsed.map_err(|mut error| {
         if !error.use_stderr() {
             // Nobody may read it to its end.

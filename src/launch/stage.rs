@@ -2,10 +2,14 @@
 //!
 //! What enters a container can be reached from inside through `/proc`, its own executable too: a
 //! process in there could write to that file and have the host run it (CVE-2019-5736). So whatever
-//! enters runs from a sealed copy in memory. The command line is large and a fresh page dear, so it
-//! does not copy itself: it starts a small program, which holds the plan's steps and nothing that
-//! reads a config, and hands it the finished plan. The two work side by side until the plan is
-//! ready, and what is forked for the container is small as well.
+//! enters runs from a file that nobody can write to, and the command line, which was started from
+//! another, starts itself again from one and hands it the finished plan. The two work side by side
+//! until the plan is ready.
+//!
+//! That file is the command line's own, seen through an overlay. Where there is none, as for an
+//! ordinary user, it is a sealed copy in memory; and since the command line is large and a fresh
+//! page dear, a copy of a small program, which holds the plan's steps and nothing that reads a
+//! config.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -22,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
 use crate::sys::clone::{SingleThreaded, Strings};
-use crate::sys::{fds, memfd, privilege, socket, spawn};
+use crate::sys::{fds, memfd, overlay, privilege, socket, spawn};
 
 /// The argument that makes a program the stage; the next one is its descriptor's number.
 pub const ARGUMENT: &str = "stage";
@@ -62,20 +66,16 @@ type Reply = std::result::Result<(i32, bool), Error>;
 impl Stage {
     /// Starts one, which inherits what descriptors this process was started with.
     ///
-    /// `program` is the small one; where this binary was built without it, a copy of this binary
-    /// does the same, later.
+    /// `program` is the small one, for where this program cannot be had but as a copy; where this
+    /// binary was built without it, a copy of this binary does the same, later.
     ///
     /// # Errors
     /// There is no memory for it, or it cannot be executed.
     pub fn start(program: StageProgram) -> Result<Self> {
         let failed = |call: &str, errno| Error::call(call, "of what clones the container", errno);
-        let image = match program {
-            Some(program) => memfd::sealed_image(program),
-            None => File::open("/proc/self/exe")
-                .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-                .and_then(|own| memfd::sealed_copy(&own)),
-        };
-        let image = image.map_err(|errno| failed("memfd_create", errno))?;
+        let image = overlay::sealed_view()
+            .or_else(|_| sealed_copy(program))
+            .map_err(|errno| failed("memfd_create", errno))?;
         let (ours, theirs) = socket::pair().map_err(|errno| failed("socketpair", errno))?;
         // Free here, so it is none of those that the container's program may want.
         let number = theirs.as_raw_fd();
@@ -170,6 +170,15 @@ fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<(Vec<u8>, Vec<OwnedFd>
                 });
             }
         }
+    }
+}
+
+fn sealed_copy(program: StageProgram) -> nix::Result<OwnedFd> {
+    match program {
+        Some(program) => memfd::sealed_image(program),
+        None => File::open("/proc/self/exe")
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+            .and_then(|own| memfd::sealed_copy(&own)),
     }
 }
 

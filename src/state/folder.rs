@@ -154,11 +154,14 @@ impl Folder {
 
     /// Reads the state; none where its creator died, or is, before it was written to the end.
     pub fn read(&self) -> Result<Option<State>> {
-        // In this order, for the one becomes the other.
-        let init = match self.read_file(NEW_INIT)? {
-            None => self.read_file(INIT)?,
-            init => init,
-        };
+        // Once more at last, for the new one may have become the other in between.
+        let mut init = None;
+        for name in [INIT, NEW_INIT, INIT] {
+            init = self.read_file(name)?;
+            if init.is_some() {
+                break;
+            }
+        }
         let Some(bytes) = self.read_file(STATE)? else { return Ok(None) };
         // One line that is there is whole: the kernel writes it in one piece.
         let init = init.as_deref().and_then(ProcessId::parse);

@@ -13,6 +13,7 @@ pub mod memfd;
 pub mod mount;
 pub mod net;
 pub mod netlink;
+pub mod overlay;
 pub mod path;
 pub mod pidfd;
 pub mod privilege;

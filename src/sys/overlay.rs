@@ -1,0 +1,54 @@
+//! A program's file, seen through an overlay that nobody can write to.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlink};
+use nix::sys::stat::{FileStat, Mode, fstatat, stat};
+
+use super::mount;
+
+/// The file of this program, to be executed, on a mount that is nowhere attached and ends with its
+/// last user.
+///
+/// An overlay without an upper layer is read-only as a file system, whoever asks for what: neither
+/// the mount's attributes nor remounting can change that, so that a container which gets hold of
+/// the file cannot write to the host's (CVE-2019-5736). Its pages are those of the host's page
+/// cache: nothing is copied.
+///
+/// # Errors
+/// `EPERM` for an ordinary user, `ENODEV` without the file system; `ESTALE` if another file has
+/// taken this program's place; others where the program is on a file system that cannot be a layer.
+pub fn sealed_view() -> nix::Result<OwnedFd> {
+    let context = mount::fsopen(c"overlay")?;
+    let own = readlink(c"/proc/self/exe")?;
+    let (Some(folder), Some(name)) = (Path::new(&own).parent(), Path::new(&own).file_name()) else {
+        return Err(Errno::ENOENT);
+    };
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let path_only = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let folder = open(folder, path_only | OFlag::O_DIRECTORY, Mode::empty())?;
+    let there = fstatat(&folder, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    if identity(&there) != identity(&stat(c"/proc/self/exe")?) {
+        return Err(Errno::ESTALE);
+    }
+    // By its descriptor's link, for a path would have to be escaped. An overlay without an upper
+    // layer has two lower ones at least; /sys is everywhere, and the program's folder not in it.
+    let layers = CString::new(format!("/proc/self/fd/{}:/sys", folder.as_raw_fd()));
+    set(&context, c"lowerdir", &layers.map_err(|_| Errno::EINVAL)?)?;
+    // Of layers on two file systems the kernel's log would say how it makes inode numbers for both.
+    set(&context, c"xino", c"off")?;
+    let view = mount::fsmount(&context, mount::attr::RDONLY)?;
+    openat(&view, name.as_c_str(), path_only | OFlag::O_NOFOLLOW, Mode::empty())
+}
+
+fn set(context: &OwnedFd, key: &CStr, value: &CStr) -> nix::Result<()> {
+    mount::fsconfig(context, key, Some(value))
+}
+
+fn identity(stat: &FileStat) -> (libc::dev_t, libc::ino_t) {
+    (stat.st_dev, stat.st_ino)
+}
