@@ -17,7 +17,8 @@ use super::mount;
 /// An overlay without an upper layer is read-only as a file system, whoever asks for what: neither
 /// the mount's attributes nor remounting can change that, so that a container which gets hold of
 /// the file cannot write to the host's (CVE-2019-5736). Its pages are those of the host's page
-/// cache: nothing is copied.
+/// cache: nothing is copied. So who overwrites the program on the host, and does not put another in
+/// its place as install(1) does, changes what waits in containers that are created and not started.
 ///
 /// # Errors
 /// `EPERM` for an ordinary user, `ENODEV` without the file system; `ESTALE` if another file has
