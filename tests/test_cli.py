@@ -427,6 +427,20 @@ def test_descriptors_that_are_not_open_are_not_preserved(
         assert "descriptor 3 is not open; open it, or preserve fewer" in done.stderr
 
 
+def test_the_end_of_a_run_is_not_that_of_another_container_of_its_name(
+    cli: CommandLine, sleeper: rsc.Bundle, box: str
+) -> None:
+    with subprocess.Popen(cli.argv("run", "-b", sleeper.path, box), **QUIET_POPEN) as first:
+        eventually(lambda: '"running"' in cli("state", box, check=False).stdout, "the container")
+        first.send_signal(signal.SIGSTOP)
+        cli("delete", "--force", box)
+        cli("run", "--detach", "-b", sleeper.path, box, **QUIET)
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(PATIENCE) == 128 + signal.SIGKILL
+    assert status(cli, box) == "running"
+    cli("delete", "--force", box)
+
+
 def test_no_descriptor_leaks(cli: CommandLine, bundle: BundleFactory, box: str) -> None:
     place = bundle(args=["sh", "-c", "ls /proc/self/fd"])
     reader, writer = os.pipe()

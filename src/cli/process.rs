@@ -17,7 +17,7 @@ use crate::interrupt::never;
 use crate::launch::{Cradle, Stage};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
-use crate::state::{Folder, Root};
+use crate::state::{Folder, ProcessId, Root};
 use crate::sys::{pidfd, socket};
 
 /// A path from the root of the file system, without asking whether it is there.
@@ -60,6 +60,9 @@ pub(super) fn attended(
     let signals = (!detach).then(foreground::Signals::block).transpose()?;
     let ear = Ear::default();
     let running = make(&ear)?;
+    let init = ProcessId::of(running.pid)
+        .map_err(|errno| Error::path_call("read", format!("/proc/{}/stat", running.pid), errno))
+        .inspect_err(|_| take_back(root, id))?;
     let tree = foreground::Tree::of(&running);
     let joined = hand_out(common, &running, console)
         .and_then(|()| ear.attend(&running, detach))
@@ -71,7 +74,8 @@ pub(super) fn attended(
         return joined;
     }
     tree.take_down();
-    let deleted = container::delete(root, id, true, &mut never);
+    // Others may have deleted it, and made one of the same name.
+    let deleted = container::delete_remains(root, id, init);
     joined.and_then(|code| deleted.map(|()| code))
 }
 
