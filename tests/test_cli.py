@@ -451,29 +451,35 @@ def test_no_descriptor_leaks(cli: CommandLine, bundle: BundleFactory, box: str) 
 
 
 @pytest.mark.requires_root("to look into a process that hides")
-@pytest.mark.parametrize("deleted", [False, True], ids=["its own file", "a file that is gone"])
+@pytest.mark.parametrize("started", ["as it is", "from a file that is gone", "from a mounted file"])
 def test_what_a_created_container_runs_from(
-    cli: CommandLine, sleeper: rsc.Bundle, box: str, tmp_path: Path, deleted: bool
+    cli: CommandLine, sleeper: rsc.Bundle, box: str, tmp_path: Path, started: str
 ) -> None:
     # With this capability nothing is hidden from root.
     without = ["setpriv", "--bounding-set=-sys_ptrace"]
     binary, *words = cli.argv("create", "-b", sleeper.path, box)
-    program, more = binary, {}
-    if deleted:
-        # Nor can an overlay show it then.
-        copy = shutil.copy(binary, tmp_path / "copy")
-        file = os.open(copy, os.O_RDONLY)
+    copy = shutil.copy(binary, tmp_path / "copy")
+    file = os.open(copy, os.O_RDONLY)
+    program = [binary]
+    # An overlay shows neither the one nor the other.
+    if started == "from a file that is gone":
         os.unlink(copy)
-        program, more = f"/proc/self/fd/{file}", {"pass_fds": [file]}
-    subprocess.run([*without, program, *words], check=True, **QUIET_POPEN, **more)
+        program = [f"/proc/self/fd/{file}"]
+    elif started == "from a mounted file":
+        place = tmp_path / "place"
+        place.touch()
+        script = f'mount --bind {binary} {place} && exec {place} "$@"'
+        program = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    subprocess.run([*without, *program, *words], check=True, pass_fds=[file], **QUIET_POPEN)
+    os.close(file)
     pid = json.loads(cli("state", box).stdout)["pid"]
     assert Path(f"/proc/{pid}/comm").read_text() == "rsc:[init]\n"
     executable = f"/proc/{pid}/exe"
-    why = "Operation not permitted|Text file busy" if deleted else "Read-only file system"
+    copied = started != "as it is"
+    why = "Operation not permitted|Text file busy" if copied else "Read-only file system"
     with pytest.raises(OSError, match=why):
         os.open(executable, os.O_WRONLY)
-    if deleted:
-        os.close(file)
+    if copied:
         assert os.readlink(executable) == "/memfd:rscontainer (deleted)"
         with open(executable, "rb") as opened:
             assert fcntl.fcntl(opened, fcntl.F_GET_SEALS) & ALL_SEALS == ALL_SEALS

@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlink};
-use nix::sys::stat::{FileStat, Mode, fstatat, stat};
+use nix::fcntl::{OFlag, open, openat, readlink};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 
-use super::mount;
+use super::{mount, path};
 
 /// The file of this program, to be executed, on a mount that is nowhere attached and ends with its
 /// last user.
@@ -22,7 +22,8 @@ use super::mount;
 ///
 /// # Errors
 /// `EPERM` for an ordinary user, `ENODEV` without the file system; `ESTALE` if another file has
-/// taken this program's place; others where the program is on a file system that cannot be a layer.
+/// taken this program's place, `EXDEV` if its file is mounted there; others where the program is on
+/// a file system that cannot be a layer.
 pub fn sealed_view() -> nix::Result<OwnedFd> {
     let context = mount::fsopen(c"overlay")?;
     let own = readlink(c"/proc/self/exe")?;
@@ -32,8 +33,9 @@ pub fn sealed_view() -> nix::Result<OwnedFd> {
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
     let path_only = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let folder = open(folder, path_only | OFlag::O_DIRECTORY, Mode::empty())?;
-    let there = fstatat(&folder, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    if identity(&there) != identity(&stat(c"/proc/self/exe")?) {
+    // A layer is without what is mounted in it, such as the program of a container's image.
+    let there = path::open_in_same_mount(&folder, &name, OFlag::O_PATH)?;
+    if identity(&fstat(&there)?) != identity(&stat(c"/proc/self/exe")?) {
         return Err(Errno::ESTALE);
     }
     // By its descriptor's link, for a path would have to be escaped. An overlay without an upper
