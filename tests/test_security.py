@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from conftest import ORDINARY
 
 import rscontainer as rsc
 
@@ -430,8 +431,9 @@ def test_a_program_that_hunts_for_the_runtime(
         assert container.init.stdout.readline() == b"hunting\n"
         for _ in range(20):
             if maker == "command line":
-                entered = cli("exec", box, "/proc/self/exe", "--version")
-                assert entered.stdout.startswith("rscontainer")
+                # An ordinary user's is the small program, which does nothing for a stranger.
+                entered = cli("exec", box, "/proc/self/exe", "--version", check=not ORDINARY)
+                assert entered.stdout[:11] == ("" if ORDINARY else "rscontainer")
                 cli("exec", box, "true")
                 continue
             # A debug build is not static, and its loader not in the rootfs.
