@@ -377,12 +377,13 @@ def test_nobody_can_write_to_what_waits_in_a_container(
             assert os.readlink(program) == "/memfd:rscontainer (deleted)"
             with open(program, "rb") as file:
                 seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
-            wanted = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+            kept = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+            wanted = kept | fcntl.F_SEAL_SEAL
             assert seals & wanted == wanted
-            assert seals & fcntl.F_SEAL_SEAL
+            why = r"Operation not permitted|Text file busy"
         else:
             assert os.readlink(program) == "/rscontainer"
-        why = r"Operation not permitted|Text file busy|Read-only file system"
+            why = "Read-only file system"
         with pytest.raises(OSError, match=why):
             os.close(os.open(program, os.O_WRONLY))
         # Nobody inside may look at it either: it is not dumpable, so its files are the host's.

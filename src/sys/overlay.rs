@@ -1,9 +1,7 @@
 //! A program's file, seen through an overlay that nobody can write to.
 
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlink};
@@ -26,13 +24,10 @@ use super::{mount, path};
 /// a file system that cannot be a layer.
 pub fn sealed_view() -> nix::Result<OwnedFd> {
     let context = mount::fsopen(c"overlay")?;
-    let own = readlink(c"/proc/self/exe")?;
-    let (Some(folder), Some(name)) = (Path::new(&own).parent(), Path::new(&own).file_name()) else {
-        return Err(Errno::ENOENT);
-    };
-    let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let own = path::c_string(readlink(c"/proc/self/exe")?.as_bytes())?;
+    let (folder, name) = path::split(&own)?;
     let path_only = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let folder = open(folder, path_only | OFlag::O_DIRECTORY, Mode::empty())?;
+    let folder = open(folder.as_c_str(), path_only | OFlag::O_DIRECTORY, Mode::empty())?;
     // A layer is without what is mounted in it, such as the program of a container's image.
     let there = path::open_in_same_mount(&folder, &name, OFlag::O_PATH)?;
     if identity(&fstat(&there)?) != identity(&stat(c"/proc/self/exe")?) {
@@ -40,16 +35,12 @@ pub fn sealed_view() -> nix::Result<OwnedFd> {
     }
     // By its descriptor's link, for a path would have to be escaped. An overlay without an upper
     // layer has two lower ones at least; /sys is everywhere, and the program's folder not in it.
-    let layers = CString::new(format!("/proc/self/fd/{}:/sys", folder.as_raw_fd()));
-    set(&context, c"lowerdir", &layers.map_err(|_| Errno::EINVAL)?)?;
+    let layers = path::c_string(format!("/proc/self/fd/{}:/sys", folder.as_raw_fd()).as_bytes())?;
+    mount::fsconfig(&context, c"lowerdir", Some(&layers))?;
     // Of layers on two file systems the kernel's log would say how it makes inode numbers for both.
-    set(&context, c"xino", c"off")?;
+    mount::fsconfig(&context, c"xino", Some(c"off"))?;
     let view = mount::fsmount(&context, mount::attr::RDONLY)?;
     openat(&view, name.as_c_str(), path_only | OFlag::O_NOFOLLOW, Mode::empty())
-}
-
-fn set(context: &OwnedFd, key: &CStr, value: &CStr) -> nix::Result<()> {
-    mount::fsconfig(context, key, Some(value))
 }
 
 fn identity(stat: &FileStat) -> (libc::dev_t, libc::ino_t) {
