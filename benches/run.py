@@ -322,6 +322,7 @@ def targets(resident: int) -> list[Target]:
         Target("python : limit +cgroups", (RUN, "python"), (RUN, LIMIT), 1.5),
         Target("python : crun", (RUN, "python"), (RUN, "crun"), 0.4),
         Target("binary : crun", (RUN, "rscontainer"), (RUN, "crun"), 0.5),
+        Target("binary : runc", (RUN, "rscontainer"), (RUN, "runc"), 0.2),
         Target("list : runc", (LIST, "rscontainer"), (LIST, "runc"), 0.2),
         Target("state : runc", (STATE, "rscontainer"), (STATE, "runc"), 0.2),
         Target(f"{big} : small", (RESIDENT, big), (RESIDENT, "python"), 1.1),

@@ -1,6 +1,5 @@
 //! The `rscontainer` binary: the command line, and the launcher that Python starts.
-
-use std::process::ExitCode;
+#![cfg_attr(target_env = "gnu", no_main)]
 
 /// The program of `stage.rs`, built before this one. A plain `cargo build` has none.
 #[cfg(stage)]
@@ -8,6 +7,4 @@ const STAGE: Option<&[u8]> = Some(include_bytes!(env!("RSCONTAINER_STAGE")));
 #[cfg(not(stage))]
 const STAGE: Option<&[u8]> = None;
 
-fn main() -> ExitCode {
-    rscontainer::cli::main(STAGE)
-}
+rscontainer::entry!(rscontainer::cli::main(STAGE));

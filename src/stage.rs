@@ -1,7 +1,4 @@
-//! The program that clones for the command line, which carries it and runs it from sealed memory.
+//! The program that clones for the command line, which carries it.
+#![cfg_attr(target_env = "gnu", no_main)]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    rscontainer::launch::run_stage()
-}
+rscontainer::entry!(rscontainer::launch::run_stage());

@@ -15,8 +15,6 @@ mod table;
 mod update;
 mod usage;
 
-use std::process::ExitCode;
-
 use self::args::{Arguments, Command, Deferred};
 use crate::container::{self, Config};
 use crate::error::{Error, Kind, Result};
@@ -32,7 +30,7 @@ use crate::state::Root;
 /// 1; 255 where `exec` has nothing run, and 3 where there is no such command, as with runc.
 ///
 /// `program` is what clones for it; without one a copy of this program does.
-pub fn main(program: StageProgram) -> ExitCode {
+pub fn main(program: StageProgram) -> u8 {
     let mut argv = std::env::args_os().skip(1);
     match argv.next() {
         Some(argument) if argument == helper::LAUNCHER => {
@@ -62,15 +60,15 @@ pub fn main(program: StageProgram) -> ExitCode {
     match done {
         Ok(code) => {
             log::close();
-            ExitCode::from(code)
+            code
         }
         Err(error) => fail(&error, code_of_failure),
     }
 }
 
-fn fail(error: &Error, code: u8) -> ExitCode {
+fn fail(error: &Error, code: u8) -> u8 {
     log::error(&error.to_string());
-    ExitCode::from(code)
+    code
 }
 
 /// Started before the command line is read, which takes as long as the stage takes to be loaded. A

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -18,7 +17,7 @@ const NO_SUCH_COMMAND: u8 = 3;
 
 /// Reads the command line. What is wrong with it has been said then, in the log too, and what was
 /// asked for, such as help, is printed.
-pub(super) fn parse() -> std::result::Result<Arguments, ExitCode> {
+pub(super) fn parse() -> std::result::Result<Arguments, u8> {
     let mut command = Arguments::command();
     let mut words = argv::rewrite(std::env::args_os().skip(1), &command);
     words.insert(0, command.get_name().into());
@@ -31,13 +30,13 @@ pub(super) fn parse() -> std::result::Result<Arguments, ExitCode> {
         if !error.use_stderr() {
             // Nobody may read it to its end.
             let _ = error.print();
-            return ExitCode::SUCCESS;
+            return 0;
         }
         advise(&mut error);
         complain(&error, &words);
         match error.kind() {
-            ErrorKind::InvalidSubcommand => ExitCode::from(NO_SUCH_COMMAND),
-            _ => ExitCode::FAILURE,
+            ErrorKind::InvalidSubcommand => NO_SUCH_COMMAND,
+            _ => 1,
         }
     })
 }

@@ -14,7 +14,6 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -183,18 +182,18 @@ fn sealed_copy(program: StageProgram) -> nix::Result<OwnedFd> {
 }
 
 /// Runs a stage, on the channel whose number is the program's second argument.
-pub fn run() -> ExitCode {
+pub fn run() -> u8 {
     // Before it joins anything: what is in there must not read its memory.
     let hidden = privilege::set_dumpable(false);
     let number = std::env::args().nth(2).and_then(|number| number.parse().ok());
     let channel = number.ok_or(Errno::EBADF).and_then(fds::inherited);
-    let (Ok(()), Ok(channel)) = (hidden, channel) else { return ExitCode::FAILURE };
+    let (Ok(()), Ok(channel)) = (hidden, channel) else { return 1 };
     let _ = privilege::set_name(c"rsc:[stage]");
     match serve(&channel) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             reply(&channel, &Err(error), &[]);
-            ExitCode::FAILURE
+            1
         }
     }
 }
