@@ -48,7 +48,7 @@ pub(super) fn run(
         // While anybody holds the launcher's end of the requests' socket, the caller does not see
         // that the launcher is gone.
         let mut kept = vec![caller.as_fd(), launcher.as_fd()];
-        kept.extend(network.as_ref().map(AsFd::as_fd));
+        kept.extend(network.as_ref().and_then(SpareNetwork::home));
         let _ = fds::close_all_but(3, &kept);
         Serving { caller, launcher, host }.serve(network);
     }

@@ -110,7 +110,7 @@ struct Child<'plan> {
     stdio: Option<[OwnedFd; 3]>,
     container: Option<OwnedFd>,
     namespaces: Vec<OwnedFd>,
-    /// Shown while the host's /proc is in sight, where the plan clones again.
+    /// Shown at the start, while the host's /proc is in sight, where the plan clones again.
     one_thread: Option<SingleThreaded>,
     /// What is to be bound.
     sources: Vec<Option<OwnedFd>>,

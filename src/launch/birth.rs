@@ -76,7 +76,7 @@ impl Here {
         match cloned {
             Ok(Cloned::Child) => init::run(plan, inherited),
             Ok(Cloned::Parent(pid, pidfd)) => {
-                network.map_or(Ok(()), SpareNetwork::leave)?;
+                network.map_or(Ok(()), SpareNetwork::leave_if_known)?;
                 open_to_user(false)?;
                 // Its copy would keep the channel open when the child has ended.
                 drop(inherited);

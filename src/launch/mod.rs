@@ -53,7 +53,7 @@ pub struct Launch<'a, 'b> {
     pub container: Option<OwnedFd>,
 }
 
-/// The process that clones a child. It runs from sealed memory, and so does the child.
+/// The process that clones a child. No container can write to what it and the child run from.
 #[derive(Debug)]
 pub enum Cradle {
     /// This one: a worker of the launcher.

@@ -25,7 +25,8 @@ use crate::error::{Error, Kind, Result};
 use crate::init::{self, Inherited};
 use crate::plan::Plan;
 use crate::sys::clone::{SingleThreaded, Strings};
-use crate::sys::{fds, memfd, overlay, privilege, socket, spawn};
+use crate::sys::overlay::{self, SealedView};
+use crate::sys::{fds, memfd, privilege, socket, spawn};
 
 /// The argument that makes a program the stage; the next one is its descriptor's number.
 pub const ARGUMENT: &str = "stage";
@@ -72,9 +73,10 @@ impl Stage {
     /// There is no memory for it, or it cannot be executed.
     pub fn start(program: StageProgram) -> Result<Self> {
         let failed = |call: &str, errno| Error::call(call, "of what clones the container", errno);
-        let image = overlay::sealed_view()
-            .or_else(|_| sealed_copy(program))
-            .map_err(|errno| failed("memfd_create", errno))?;
+        let (image, mount) = match overlay::sealed_view() {
+            Ok(SealedView { file, mount }) => (file, Some(mount)),
+            Err(_) => (sealed_copy(program).map_err(|errno| failed("memfd_create", errno))?, None),
+        };
         let (ours, theirs) = socket::pair().map_err(|errno| failed("socketpair", errno))?;
         // Free here, so it is none of those that the container's program may want.
         let number = theirs.as_raw_fd();
@@ -93,6 +95,8 @@ impl Stage {
             spawn::SpawnOptions { fds: vec![(theirs.as_fd(), number)], ..Default::default() };
         let pid = spawn::spawn(&path, &argv, &envp, &options)
             .map_err(|errno| failed("posix_spawn", errno))?;
+        // Its drop takes its time, which the stage has for its start.
+        drop(mount);
         Ok(Stage { pid, channel: Some(ours) })
     }
 
@@ -203,7 +207,7 @@ fn serve(channel: &OwnedFd) -> Result<()> {
     let mut network = None;
     while let Some(asked) = init::receive_text(channel.as_fd()).map_err(gone)? {
         match postcard::from_bytes(&asked) {
-            Ok(Asked::<Plan>::Network) => network = SpareNetwork::make(),
+            Ok(Asked::<Plan>::Network) => network = SpareNetwork::make_for_good(),
             Ok(Asked::Clone { plan, given }) => {
                 let received = receive(channel.as_fd()).map_err(gone)?;
                 let Some((_, fds)) = received else { break };

@@ -12,14 +12,20 @@ use super::check;
 ///
 /// A child cloned from a process with several threads may find a lock held by
 /// a thread that it did not inherit, the allocator's above all. Only the
-/// launcher and the command line, which never start a thread, can show this
-/// proof; Python cannot.
+/// launcher and the command line, which start no thread before they clone, can
+/// show this proof; Python cannot.
 #[derive(Debug, Clone, Copy)]
 pub struct SingleThreaded(());
 
 impl SingleThreaded {
-    /// Counts this process's threads; none if there are several.
+    /// Asks whether this process has one thread; none if there are several.
     pub fn prove() -> Option<Self> {
+        // unshare(2) does nothing for a process that shares its memory with nobody, and refuses one
+        // that does: with a thread, or for a moment with a program that it has just spawned. It may
+        // be filtered, too.
+        if nix::sched::unshare(nix::sched::CloneFlags::CLONE_THREAD).is_ok() {
+            return Some(SingleThreaded(()));
+        }
         let threads = std::fs::read_dir("/proc/self/task").ok()?.count();
         (threads == 1).then_some(SingleThreaded(()))
     }
@@ -126,5 +132,19 @@ impl Serialize for Strings {
 impl<'de> Deserialize<'de> for Strings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::deserialize(deserializer).map(Strings::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SingleThreaded;
+
+    #[test]
+    fn a_process_with_threads_proves_nothing() {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        assert!(SingleThreaded::prove().is_none());
+        drop(done);
+        assert!(other.join().is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! System calls that no safe crate offers, each a thin function over one call.
+//! System calls that no safe crate offers, each a thin function over one call, and a program's start.
 //!
 //! The only folder with `unsafe` in it. It knows nothing of containers: it
 //! returns the bare errno, and the caller, who knows what was attempted,

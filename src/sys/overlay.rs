@@ -9,8 +9,17 @@ use nix::sys::stat::{FileStat, Mode, fstat, stat};
 
 use super::{mount, path};
 
-/// The file of this program, to be executed, on a mount that is nowhere attached and ends with its
-/// last user.
+/// The file of this program, to be executed, and its mount, which is nowhere attached and ends with
+/// its last user.
+#[derive(Debug)]
+pub struct SealedView {
+    /// To be executed by its descriptor.
+    pub file: OwnedFd,
+    /// Of no use any more. Its drop waits for a grace period.
+    pub mount: OwnedFd,
+}
+
+/// This program's file on a read-only mount of its own.
 ///
 /// An overlay without an upper layer is read-only as a file system, whoever asks for what: neither
 /// the mount's attributes nor remounting can change that, so that a container which gets hold of
@@ -22,7 +31,7 @@ use super::{mount, path};
 /// `EPERM` for an ordinary user, `ENODEV` without the file system; `ESTALE` if another file has
 /// taken this program's place, `EXDEV` if its file is mounted there; others where the program is on
 /// a file system that cannot be a layer.
-pub fn sealed_view() -> nix::Result<OwnedFd> {
+pub fn sealed_view() -> nix::Result<SealedView> {
     let context = mount::fsopen(c"overlay")?;
     let own = path::c_string(readlink(c"/proc/self/exe")?.as_bytes())?;
     let (folder, name) = path::split(&own)?;
@@ -39,8 +48,9 @@ pub fn sealed_view() -> nix::Result<OwnedFd> {
     mount::fsconfig(&context, c"lowerdir", Some(&layers))?;
     // Of layers on two file systems the kernel's log would say how it makes inode numbers for both.
     mount::fsconfig(&context, c"xino", Some(c"off"))?;
-    let view = mount::fsmount(&context, mount::attr::RDONLY)?;
-    openat(&view, name.as_c_str(), path_only | OFlag::O_NOFOLLOW, Mode::empty())
+    let mount = mount::fsmount(&context, mount::attr::RDONLY)?;
+    let file = openat(&mount, name.as_c_str(), path_only | OFlag::O_NOFOLLOW, Mode::empty())?;
+    Ok(SealedView { file, mount })
 }
 
 fn identity(stat: &FileStat) -> (libc::dev_t, libc::ino_t) {
