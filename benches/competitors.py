@@ -255,10 +255,10 @@ def build_limit() -> Path:
 class Python:
     """rscontainer in a Python process of its own, so that its size can be chosen."""
 
-    def __init__(self, name: str, true: Path, idle: Path, resident: int = 0) -> None:
+    def __init__(self, name: str, state: Path, true: Path, idle: Path, resident: int = 0) -> None:
         self.name = name
         self._worker = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), str(true), str(idle), str(resident)],
+            [sys.executable, HERE / "worker.py", state / name, true, idle, str(resident)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

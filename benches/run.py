@@ -13,6 +13,7 @@ import platform
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -90,6 +91,7 @@ class Field:
 
     results: Results
     cleanup: ExitStack
+    state: Path
     true: Path
     idle: Path
     samples: int
@@ -192,7 +194,7 @@ def section_resident(field: Field) -> None:
     if free < wanted + GIB:
         field.results.note(f"no {field.resident} GiB to spare: the big Python is left out")
         return
-    big = Python(big_name(field.resident), field.true, field.idle, wanted)
+    big = Python(big_name(field.resident), field.state, field.true, field.idle, wanted)
     try:
         subjects = {who.name: who.run for who in (field.python, big)}
         in_turn(field.results, RESIDENT, subjects, field.samples)
@@ -265,7 +267,7 @@ def section_memory(field: Field) -> None:
         if field.python is not None:
             before = processes()
             # Of its own, so that its launcher is new as well.
-            python = Python(field.python.name, field.true, field.idle)
+            python = Python(field.python.name, field.state, field.true, field.idle)
             try:
                 measure(python.name, python, before, "/memfd:", python.pid)
             finally:
@@ -398,7 +400,7 @@ def host() -> str:
     )
 
 
-def gather(field: Field, state: Path, peers: Path | None, binary: str | None) -> list[str]:
+def gather(field: Field, peers: Path | None, binary: str | None) -> list[str]:
     """Find who is here; a line about each."""
     found = []
     for name in ("rscontainer", "crun", "runc", "youki"):
@@ -406,12 +408,12 @@ def gather(field: Field, state: Path, peers: Path | None, binary: str | None) ->
         if path is None:
             field.results.note(f"{name} is not installed")
             continue
-        runtime = Runtime(name, path, state, field.true, field.idle)
+        runtime = Runtime(name, path, field.state, field.true, field.idle)
         field.runtimes[name] = runtime
         field.cleanup.callback(runtime.close)
         found.append(f"{name} {version(path)} ({path})")
     try:
-        field.python = Python("python", field.true, field.idle)
+        field.python = Python("python", field.state, field.true, field.idle)
     except CompetitorError:
         field.results.note("rscontainer cannot be imported")
     else:
@@ -448,14 +450,33 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def states_in_memory(folder: Path, cleanup: ExitStack) -> Path:
+    """Where all keep what they know of containers: on a tmpfs, as /run is nearly everywhere."""
+    state = folder / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", state], check=True)
+    cleanup.callback(unmount, state)
+    return state
+
+
+def unmount(place: Path) -> None:
+    """Helpers that are at their end may have something to delete there yet."""
+    for _ in range(20):
+        if subprocess.run(["umount", place], check=False, capture_output=True).returncode == 0:
+            return
+        time.sleep(0.1)
+    subprocess.run(["umount", "--lazy", place], check=False)
+
+
 def measure(options: argparse.Namespace, results: Results) -> list[str]:
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rsc-bench-")))
         true, idle = make_bundles(folder)
+        state = states_in_memory(folder, cleanup)
         field = Field(
-            results, cleanup, true, idle, options.samples, options.quick, options.resident
+            results, cleanup, state, true, idle, options.samples, options.quick, options.resident
         )
-        found = gather(field, folder / "state", options.peers, options.binary)
+        found = gather(field, options.peers, options.binary)
         for name, section in SECTIONS.items():
             if options.only is None or name in options.only:
                 section(field)

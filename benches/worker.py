@@ -24,7 +24,8 @@ _numbers = itertools.count()
 
 
 class Worker:
-    def __init__(self, true: str, idle: str) -> None:
+    def __init__(self, root: str, true: str, idle: str) -> None:
+        self._root = root
         self._true = true
         self._idle = idle
         self._held: list[Container] = []
@@ -39,10 +40,17 @@ class Worker:
     def run(self, stdio: str) -> int:
         start = perf_counter_ns()
         if stdio == "pipe":
-            done = rsc.run(bundle=self._true, args=TRUE, capture_output=True)
+            done = rsc.run(bundle=self._true, args=TRUE, root=self._root, capture_output=True)
         else:
             null = rsc.DEVNULL
-            done = rsc.run(bundle=self._true, args=TRUE, stdin=null, stdout=null, stderr=null)
+            done = rsc.run(
+                bundle=self._true,
+                args=TRUE,
+                root=self._root,
+                stdin=null,
+                stdout=null,
+                stderr=null,
+            )
         took = perf_counter_ns() - start
         if done.returncode != 0:
             raise RuntimeError(f"/bin/true gave {done.returncode}")
@@ -51,7 +59,9 @@ class Worker:
     def _create(self, bundle: str) -> Container:
         null = rsc.DEVNULL
         identity = f"bench-{os.getpid()}-{next(_numbers)}"
-        return Container.create(identity, bundle=bundle, stdin=null, stdout=null, stderr=null)
+        return Container.create(
+            identity, bundle=bundle, root=self._root, stdin=null, stdout=null, stderr=null
+        )
 
     def verbs(self) -> dict[str, int]:
         began = perf_counter_ns()
@@ -123,7 +133,7 @@ class Worker:
 
 
 def main() -> None:
-    true, idle, resident = sys.argv[1:]
+    root, true, idle, resident = sys.argv[1:]
     # Standard output is the pipe to the benchmark, and no container shall write into it.
     answers = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
@@ -133,7 +143,7 @@ def main() -> None:
     memory = bytearray(int(resident))
     # Zeroed memory is not there until it is written to.
     memory[::4096] = b"\1" * len(memory[::4096])
-    worker = Worker(true, idle)
+    worker = Worker(root, true, idle)
     with ExitStack() as cleanup:
         cleanup.callback(worker.release)
         for question in questions:
