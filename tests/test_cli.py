@@ -441,6 +441,49 @@ def test_the_end_of_a_run_is_not_that_of_another_container_of_its_name(
     cli("delete", "--force", box)
 
 
+def test_the_end_of_a_run_goes_on_where_a_deletion_stopped(
+    cli: CommandLine, bundle: BundleFactory, box: str, root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ran"
+
+    def change(spec: rsc.Spec) -> None:
+        argv = ["sh", "-c", f"echo >> {out}"]
+        spec.hooks = {"poststop": [{"path": "/bin/sh", "args": argv}]}
+
+    place = bundle(change, args=["sleep", "1000"])
+    with subprocess.Popen(cli.argv("run", "-b", place.path, box), **QUIET_POPEN) as program:
+        eventually(lambda: '"running"' in cli("state", box, check=False).stdout, "the container")
+        program.send_signal(signal.SIGSTOP)
+        # Its last step fails, when the hooks have run and the record is gone.
+        foreign = root / box / "foreign"
+        foreign.touch()
+        assert "not empty" in cli("delete", "--force", box, check=False).stderr
+        foreign.unlink()
+        program.send_signal(signal.SIGCONT)
+        assert program.wait(PATIENCE) == 128 + signal.SIGKILL
+    assert not (root / box).exists()
+    assert out.read_text() == "\n"
+
+
+def test_signals_are_for_the_thread_that_waits_for_them(
+    cli: CommandLine, sleeper: rsc.Bundle, box: str
+) -> None:
+    with subprocess.Popen(cli.argv("run", "-b", sleeper.path, box), **QUIET_POPEN) as program:
+        eventually(lambda: '"running"' in cli("state", box, check=False).stdout, "the container")
+        tasks = Path(f"/proc/{program.pid}/task")
+        eventually(lambda: len(list(tasks.iterdir())) > 1, "the thread that keeps the mounts")
+
+        def resizes_are_blocked(task: Path) -> bool:
+            blocked = re.search(r"^SigBlk:\s*(\w+)", (task / "status").read_text(), re.MULTILINE)
+            return bool(int(blocked[1], 16) & 1 << (signal.SIGWINCH - 1))
+
+        others = [task for task in tasks.iterdir() if task.name != str(program.pid)]
+        eventually(lambda: all(map(resizes_are_blocked, others)), "the others' not hearing them")
+        assert not resizes_are_blocked(tasks / str(program.pid))
+        cli("delete", "--force", box)
+        program.wait(PATIENCE)
+
+
 def test_no_descriptor_leaks(cli: CommandLine, bundle: BundleFactory, box: str) -> None:
     place = bundle(args=["sh", "-c", "ls /proc/self/fd"])
     reader, writer = os.pipe()

@@ -68,8 +68,8 @@ pub(super) fn restore(root: &Root, asked: Restore) -> Result<u8> {
     let config = Config::read(&bundle)?;
     check_console(&config, &asked.common, asked.detach)?;
     let program = Program::find()?;
-    let remains = Remains { id: &asked.id, detach: asked.detach, keep: false };
-    process::attended(root, &asked.common, remains, |_| {
+    let remains = Remains { detach: asked.detach, keep: false };
+    process::attended(&asked.common, remains, |_| {
         container::restore(Restoration {
             root,
             id: &asked.id,

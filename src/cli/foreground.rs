@@ -51,20 +51,23 @@ impl Signals {
     }
 }
 
-/// A container's mounts, which outlive it for as long as this is held.
-#[derive(Debug)]
-pub(super) struct Tree(Option<File>);
+/// Has a container's mounts outlive it, and be taken down beside what else there is to do at its end:
+/// the kernel waits for a grace period then, for which the init's end would wait too.
+pub(super) fn outlive_mounts(running: &Running) {
+    let mounts = File::open(format!("/proc/{}/ns/mnt", running.pid));
+    let (Ok(mounts), Ok(init)) = (mounts, running.pidfd.try_clone()) else { return };
+    // Started now, for then it would have to wait for a processor.
+    let _ = std::thread::Builder::new().spawn(move || {
+        hear_no_signal();
+        pidfd::await_end(&init);
+        drop(mounts);
+    });
+}
 
-impl Tree {
-    pub(super) fn of(running: &Running) -> Self {
-        Tree(File::open(format!("/proc/{}/ns/mnt", running.pid)).ok())
-    }
-
-    /// Has the kernel take them down beside what else there is to do: it waits for a grace period.
-    pub(super) fn take_down(self) {
-        // Without a thread it is done here, at the closure's own end.
-        let _ = std::thread::Builder::new().spawn(move || drop(self.0));
-    }
+/// Leaves all signals to the thread that joins the terminal, whose wait SIGWINCH has to interrupt.
+pub(super) fn hear_no_signal() {
+    // No set of signals is refused.
+    let _ = SigSet::all().thread_block();
 }
 
 /// Stays with a process to its end; its exit status as a shell has it.

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::foreground::hear_no_signal;
 use crate::container::Running;
 use crate::error::{Error, Result};
 use crate::interrupt::{self, never};
@@ -52,6 +53,7 @@ impl Ear {
         let pidfd = running.pidfd.try_clone().map_err(|e| Error::io("dup", "a pidfd", &e))?;
         let own = std::process::id() as i32;
         let told = std::thread::Builder::new().spawn(move || {
+            hear_no_signal();
             if let Err(error) = pass_on(&ear, &manager, pidfd.as_fd(), own) {
                 crate::warn(&error.to_string());
             }

@@ -10,14 +10,13 @@ use oci_spec::runtime::{
 use super::args::{Common, Create, Exec, Run};
 use super::notify::{self, Ear};
 use super::{foreground, listening};
-use crate::container::{self, Config, Creation, Execution, Running};
+use crate::container::{self, Config, Created, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::helper::ProcessRequest;
-use crate::interrupt::never;
 use crate::launch::{Cradle, Stage};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
-use crate::state::{Folder, ProcessId, Root};
+use crate::state::{Folder, Root};
 use crate::sys::{pidfd, socket};
 
 /// A path from the root of the file system, without asking whether it is there.
@@ -27,43 +26,44 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 
 pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
     let console = open_console(&asked.common)?;
-    let running = make(root, &asked, StartSignal::Socket, true, stage, &Ear::default())?;
-    hand_out(&asked.common, &running, console)
-        .inspect_err(|_| take_back(root, &asked.id))
-        .map(|()| 0)
+    let ear = Ear::default();
+    let (running, record) = make(root, &asked, StartSignal::Socket, true, stage, &ear)?;
+    let handed_out = hand_out(&asked.common, &running, console);
+    if handed_out.is_err() {
+        // The error that led here is the one to report.
+        let _ = record.delete();
+    }
+    handed_out.map(|()| 0)
 }
 
 pub(super) fn run(root: &Root, asked: Run, stage: Stage) -> Result<u8> {
-    let remains = Remains { id: &asked.create.id, detach: asked.detach, keep: asked.keep };
-    attended(root, &asked.create.common, remains, |ear| {
+    let remains = Remains { detach: asked.detach, keep: asked.keep };
+    attended(&asked.create.common, remains, |ear| {
         make(root, &asked.create, StartSignal::Parent, asked.detach, stage, ear)
     })
 }
 
-/// Which container stays when its program runs, or has ended.
-pub(super) struct Remains<'a> {
-    pub(super) id: &'a str,
+/// Whether a container stays when its program runs, or has ended.
+pub(super) struct Remains {
     pub(super) detach: bool,
     pub(super) keep: bool,
 }
 
 /// Stays with a container that `make` has running, and takes it away at its end.
 pub(super) fn attended(
-    root: &Root,
     common: &Common,
-    remains: Remains<'_>,
-    make: impl FnOnce(&Ear) -> Result<Running>,
+    remains: Remains,
+    make: impl FnOnce(&Ear) -> Result<(Running, Created)>,
 ) -> Result<u8> {
-    let Remains { id, detach, keep } = remains;
+    let Remains { detach, keep } = remains;
     let console = open_console(common)?;
     // Blocked before there is a container, so that none is lost on its way to it.
     let signals = (!detach).then(foreground::Signals::block).transpose()?;
     let ear = Ear::default();
-    let running = make(&ear)?;
-    let init = ProcessId::of(running.pid)
-        .map_err(|errno| Error::path_call("read", format!("/proc/{}/stat", running.pid), errno))
-        .inspect_err(|_| take_back(root, id))?;
-    let tree = foreground::Tree::of(&running);
+    let (running, record) = make(&ear)?;
+    if !detach {
+        foreground::outlive_mounts(&running);
+    }
     let joined = hand_out(common, &running, console)
         .and_then(|()| ear.attend(&running, detach))
         .and_then(|()| match &signals {
@@ -73,15 +73,8 @@ pub(super) fn attended(
     if detach && joined.is_ok() || keep {
         return joined;
     }
-    tree.take_down();
-    // Others may have deleted it, and made one of the same name.
-    let deleted = container::delete_remains(root, id, init);
+    let deleted = record.delete();
     joined.and_then(|code| deleted.map(|()| code))
-}
-
-fn take_back(root: &Root, id: &str) {
-    // The error that led here is the one to report.
-    let _ = container::delete(root, id, true, &mut never);
 }
 
 fn make(
@@ -91,7 +84,7 @@ fn make(
     needs_console: bool,
     stage: Stage,
     ear: &Ear,
-) -> Result<Running> {
+) -> Result<(Running, Created)> {
     let bundle = absolute(&asked.bundle)?;
     let mut config = Config::read(&bundle)?;
     check_console(&config, &asked.common, needs_console)?;

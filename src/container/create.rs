@@ -9,7 +9,7 @@ use oci_spec::runtime::Spec;
 
 use super::checkpoint::descriptors;
 use super::delete::poststop;
-use super::{Config, notify};
+use super::{Config, Created, notify};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
@@ -72,7 +72,7 @@ pub struct Running {
 /// # Errors
 /// The config is not valid or cannot be had on this host; the id is taken; a step failed. Nothing
 /// of the container is left then.
-pub fn create(mut creation: Creation<'_>) -> Result<Running> {
+pub fn create(mut creation: Creation<'_>) -> Result<(Running, Created)> {
     // The id is part of the plan's paths: its faults would be reported as the config's.
     creation.root.check(creation.id)?;
     if creation.notify.is_some() {
@@ -90,13 +90,7 @@ pub fn create(mut creation: Creation<'_>) -> Result<Running> {
     check_rootfs(&creation.config.spec, creation.bundle)?;
     let folder = creation.root.reserve(creation.id)?;
     let mut making = Making { plan: &plan, folder: Some(folder), state: None, child: None };
-    match making.carry_out(creation) {
-        Ok(running) => Ok(running),
-        Err(error) => {
-            making.undo();
-            Err(error)
-        }
-    }
+    making.carry_out(creation).inspect_err(|_| making.undo())
 }
 
 /// A container half made, and how to take it back.
@@ -108,7 +102,7 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn carry_out(&mut self, creation: Creation<'_>) -> Result<Running> {
+    fn carry_out(&mut self, creation: Creation<'_>) -> Result<(Running, Created)> {
         let Some(folder) = self.folder.as_ref() else { return Err(taken()) };
         let start = creation.start;
         let start_socket = match start {
@@ -148,14 +142,18 @@ impl<'a> Making<'a> {
         folder.record_init(state.init)?;
         made.map_err(|error| child.last_words().unwrap_or(error))?;
         child.attend(&mut Parent { plan: self.plan, state, resctrl })?;
-        folder.publish()?;
+        folder.publish(state)?;
         if start == StartSignal::Parent {
             child.go(&state.to_oci_json(Status::Created))?;
             poststart(state, &mut never)?;
         }
-        let Some(child) = self.child.take() else { return Err(taken()) };
+        let (Some(child), Some(folder), Some(state)) =
+            (self.child.take(), self.folder.take(), self.state.take())
+        else {
+            return Err(taken());
+        };
         let Child { pid, pidfd, terminal, .. } = child;
-        Ok(Running { pid, pidfd, terminal })
+        Ok((Running { pid, pidfd, terminal }, Created::new(folder, state)))
     }
 
     /// Nothing is left of a container that could not be made.
@@ -257,6 +255,7 @@ pub(super) fn new_state(origin: &Origin<'_>, plan: &Plan) -> Result<State> {
         oci_version: spec.version().clone(),
         id: origin.id.to_owned(),
         init: ProcessId::default(),
+        published: false,
         bundle: origin.bundle.to_owned(),
         // Where the mounts are, for hooks that look into the container.
         rootfs: plan.host_tree().map_or_else(|| rootfs(spec, origin.bundle), Path::to_owned),

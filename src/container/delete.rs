@@ -47,6 +47,35 @@ pub fn delete_remains(root: &Root, id: &str, init: ProcessId) -> Result<()> {
     remove(folder, state, true, &mut never)
 }
 
+/// A container in the hands of who created it.
+#[derive(Debug)]
+pub struct Created {
+    folder: Folder,
+    state: State,
+}
+
+impl Created {
+    /// Of a container that was created to the end, which others may change from now on.
+    pub(super) fn new(folder: Folder, state: State) -> Self {
+        Created { folder: folder.unlocked(), state }
+    }
+
+    /// Deletes the container, whatever it does. Others may have done so, and another may have its id:
+    /// then there is nothing to delete.
+    ///
+    /// # Errors
+    /// What was made for it cannot be taken away.
+    pub fn delete(self) -> Result<()> {
+        let folder = self.folder.locked(&mut never)?;
+        if folder.is_deleted() {
+            return Ok(());
+        }
+        // Whoever took away the record and was killed then had taken away all else before.
+        let state = folder.has_record().then_some(self.state);
+        remove(folder, state, true, &mut never)
+    }
+}
+
 /// Whether [`delete_remains`] may have something to delete.
 pub fn has_remains(root: &Root, id: &str, init: ProcessId) -> bool {
     let state = root.find(id).and_then(|folder| folder.read());

@@ -23,7 +23,7 @@ pub use checkpoint::checkpoint;
 pub use config::Config;
 pub(crate) use create::now;
 pub use create::{Creation, Furnish, Running, create};
-pub use delete::{delete, delete_remains, has_remains};
+pub use delete::{Created, delete, delete_remains, has_remains};
 pub use events::{Awaited, Event, Events, events};
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::checkpoint::CONFIG_FILE;
 use super::create::{Origin, check_rootfs, forget, new_state, rootfs};
-use super::{Config, Running};
+use super::{Config, Created, Running};
 use crate::cgroup::Cgroup;
 use crate::criu::{Notification, Options, Parent, Program, Restore, Tree};
 use crate::error::{Error, Kind, Result};
@@ -52,7 +52,7 @@ pub struct Restoration<'a> {
 /// # Errors
 /// The config is not valid or cannot be had on this host; the id is taken; criu refuses. Nothing of
 /// the container is left then.
-pub fn restore(mut restoration: Restoration<'_>) -> Result<Running> {
+pub fn restore(mut restoration: Restoration<'_>) -> Result<(Running, Created)> {
     let Restoration { root, id, bundle, .. } = restoration;
     root.check(id)?;
     // Its program is in the images, and the config need not name it.
@@ -78,7 +78,7 @@ pub fn restore(mut restoration: Restoration<'_>) -> Result<Running> {
         terminal: None,
     };
     match returning.carry_out(&mut restoration) {
-        Ok(running) => Ok(running),
+        Ok((running, state)) => Ok((running, Created::new(returning.folder, state))),
         Err(error) => {
             returning.undo(restoration.announce);
             Err(error.context(format_args!("cannot restore container {id:?}")))
@@ -102,7 +102,7 @@ struct Returning<'a> {
 }
 
 impl Returning<'_> {
-    fn carry_out(&mut self, restoration: &mut Restoration<'_>) -> Result<Running> {
+    fn carry_out(&mut self, restoration: &mut Restoration<'_>) -> Result<(Running, State)> {
         let place = self.prepare(restoration)?;
         let spec = &restoration.config.spec;
         let rootfs = rootfs(spec, restoration.bundle);
@@ -130,9 +130,15 @@ impl Returning<'_> {
             announce(Announced::Forerunner(criu.as_fd()));
         }
         restored?;
-        let lost = || Error::new(Kind::Other, "criu did not tell who the container's init is");
-        let (pid, pidfd) = self.init.take().ok_or_else(lost)?;
-        Ok(Running { pid, pidfd, terminal: self.terminal.take() })
+        match (self.init.take(), self.state.take()) {
+            (Some((pid, pidfd)), Some(state)) => {
+                Ok((Running { pid, pidfd, terminal: self.terminal.take() }, state))
+            }
+            (init, state) => {
+                (self.init, self.state) = (init, state);
+                Err(Error::new(Kind::Other, "criu did not tell who the container's init is"))
+            }
+        }
     }
 
     /// What exists from here on is on record first. Gives the folder that criu finds the root at.
@@ -190,7 +196,7 @@ impl Returning<'_> {
                     loopback_up(pid)?;
                 }
                 self.folder.record_init(state.init)?;
-                self.folder.publish()
+                self.folder.publish(state)
             }
             "orphan-pts-master" => {
                 self.terminal = terminal;

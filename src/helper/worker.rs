@@ -14,10 +14,9 @@ use serde_json::value::RawValue;
 
 use super::request::{self, Reply, Request, Served, Verb};
 use super::server::{Claim, Owned};
-use crate::container::{self, Config, Creation, Execution, Restoration, Running};
+use crate::container::{self, Config, Created, Creation, Execution, Restoration, Running};
 use crate::criu::Parent;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt::never;
 use crate::launch::{Announced, Cradle, Here, SpareNetwork};
 use crate::plan::Facts;
 use crate::plan::step::StartSignal;
@@ -106,13 +105,13 @@ impl Serving<'_> {
         });
         match served {
             Err(error) => self.reply(&Err(error), &[]),
-            Ok(running) => {
+            Ok((running, record)) => {
                 let mut fds = vec![running.pidfd.as_fd()];
                 fds.extend(running.terminal.as_ref().map(AsFd::as_fd));
                 let served = Served { pid: running.pid.as_raw(), warnings: warnings.take() };
                 self.reply(&Ok(served), &fds);
                 if !self.is_kept() {
-                    self.take_back(&request, &running);
+                    take_back(&running, record);
                 }
             }
         }
@@ -134,22 +133,13 @@ impl Serving<'_> {
         }
     }
 
-    fn take_back(&self, request: &Request, running: &Running) {
-        let _ = pidfd::send_signal(&running.pidfd, libc::SIGKILL);
-        if let Verb::Create { .. } | Verb::Restore { .. } = request.verb {
-            let root = Root::new(Some(&request.root));
-            // Whatever cannot be taken away stays on record for a later delete.
-            let _ = root.and_then(|root| container::delete(&root, &request.id, true, &mut never));
-        }
-    }
-
     fn carry_out(
         &self,
         request: &Request,
         fds: Vec<OwnedFd>,
         network: Option<SpareNetwork>,
         warn: &dyn Fn(&str),
-    ) -> Result<Running> {
+    ) -> Result<(Running, Option<Created>)> {
         let [stdin, stdout, stderr, status] = <[OwnedFd; 4]>::try_from(fds)
             .map_err(|_| Error::new(Kind::Other, "a request comes with four descriptors"))?;
         let root = Root::new(Some(&request.root))?;
@@ -178,7 +168,7 @@ impl Serving<'_> {
                 let mut config = read_config(config.as_deref(), bundle)?;
                 config.override_process(args.as_ref(), *terminal);
                 let start = if *start { StartSignal::Parent } else { StartSignal::Socket };
-                container::create(Creation {
+                let (running, record) = container::create(Creation {
                     root: &root,
                     id: &request.id,
                     bundle,
@@ -193,11 +183,12 @@ impl Serving<'_> {
                     warn,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network }),
                     announce: Some(&mut announce),
-                })
+                })?;
+                Ok((running, Some(record)))
             }
             Verb::Restore { bundle, config, options, program } => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
-                container::restore(Restoration {
+                let (running, record) = container::restore(Restoration {
                     root: &root,
                     id: &request.id,
                     bundle,
@@ -209,11 +200,12 @@ impl Serving<'_> {
                     facts: self.host.facts,
                     warn,
                     announce: Some(&mut announce),
-                })
+                })?;
+                Ok((running, Some(record)))
             }
             Verb::Exec(process) => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
-                container::exec(Execution {
+                let running = container::exec(Execution {
                     root: &root,
                     id: &request.id,
                     process: &|spec| process.over(spec),
@@ -225,10 +217,17 @@ impl Serving<'_> {
                     cradle: Cradle::Here(Here { proof: self.host.proof, network: None }),
                     warn,
                     announce: Some(&mut announce),
-                })
+                })?;
+                Ok((running, None))
             }
         }
     }
+}
+
+fn take_back(running: &Running, record: Option<Created>) {
+    let _ = pidfd::send_signal(&running.pidfd, libc::SIGKILL);
+    // Whatever cannot be taken away stays on record for a later delete.
+    let _ = record.map(Created::delete);
 }
 
 fn read_config(config: Option<&RawValue>, bundle: &Path) -> Result<Config> {

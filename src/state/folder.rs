@@ -23,7 +23,7 @@ const LIMITS: &str = "limits";
 const NEW_LIMITS: &str = "limits.new";
 /// The name of the start socket in a container's folder.
 pub const START_SOCKET: &str = "start";
-/// Its name until the container is created to the end.
+/// Its name until all of the container is made.
 pub const NEW_START_SOCKET: &str = "start.new";
 
 /// One container's folder, by descriptor.
@@ -60,6 +60,11 @@ impl Folder {
         Ok(self)
     }
 
+    /// Lets other verbs change the container.
+    pub fn unlocked(self) -> Self {
+        Folder { lock: None, ..self }
+    }
+
     /// Whether another verb holds the lock.
     fn is_busy(&self) -> bool {
         if self.lock.is_some() {
@@ -73,17 +78,23 @@ impl Folder {
 
     /// Whether the folder has been removed since it was opened.
     pub fn is_deleted(&self) -> bool {
-        nix::sys::stat::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+        // A file system that cannot tell any more has it no longer.
+        nix::sys::stat::fstat(&self.fd).map_or(true, |stat| stat.st_nlink == 0)
     }
 
     /// The container is created to the end: it may be entered, and started if it waits for that.
-    pub fn publish(&self) -> Result<()> {
+    pub fn publish(&self, state: &mut State) -> Result<()> {
+        match renameat(&self.fd, NEW_START_SOCKET, &self.fd, START_SOCKET) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => {
+                return Err(Error::path_call("rename", self.path.join(NEW_START_SOCKET), errno));
+            }
+        }
+        // Last, for its name says that there is no more to come.
         renameat(&self.fd, NEW_INIT, &self.fd, INIT)
             .map_err(|errno| Error::path_call("rename", self.path.join(NEW_INIT), errno))?;
-        match renameat(&self.fd, NEW_START_SOCKET, &self.fd, START_SOCKET) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Error::path_call("rename", self.path.join(NEW_START_SOCKET), errno)),
-        }
+        state.published = true;
+        Ok(())
     }
 
     /// The container's id.
@@ -105,6 +116,16 @@ impl Folder {
         bytes.push(b'\n');
         bytes.extend_from_slice(&state.config);
         self.write_new(STATE, &bytes)
+    }
+
+    /// Whether it is on record what was made.
+    pub fn has_record(&self) -> bool {
+        self.has(STATE)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+        nix::sys::stat::fstatat(&self.fd, name, flags).is_ok()
     }
 
     /// Puts on record who the init is. Without this, the container was not created to the end.
@@ -155,10 +176,11 @@ impl Folder {
     /// Reads the state; none where its creator died, or is, before it was written to the end.
     pub fn read(&self) -> Result<Option<State>> {
         // Once more at last, for the new one may have become the other in between.
-        let mut init = None;
+        let (mut init, mut published) = (None, false);
         for name in [INIT, NEW_INIT, INIT] {
             init = self.read_file(name)?;
             if init.is_some() {
+                published = name == INIT;
                 break;
             }
         }
@@ -169,7 +191,8 @@ impl Folder {
         let problem = match (documents.next(), init) {
             (Some(Ok(state)), init) => {
                 let config = bytes[documents.byte_offset()..].into();
-                return Ok(Some(State { init: init.unwrap_or_default(), config, ..state }));
+                let init = init.unwrap_or_default();
+                return Ok(Some(State { init, published, config, ..state }));
             }
             (_, None) => return Ok(None),
             (Some(Err(error)), Some(_)) => error.to_string(),
@@ -214,15 +237,10 @@ impl Folder {
             let creating = state.init.pid == 0 && self.is_busy();
             return if creating { Status::Creating } else { Status::Stopped };
         }
-        let has = |name: &str| {
-            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-            nix::sys::stat::fstatat(&self.fd, name, flags).is_ok()
-        };
-        // In this order, for the one becomes the other.
-        if has(NEW_INIT) || has(NEW_START_SOCKET) {
+        if !state.published {
             return Status::Creating;
         }
-        if has(START_SOCKET) {
+        if self.has(START_SOCKET) {
             return Status::Created;
         }
         if state.cgroup.frozen().unwrap_or(false) { Status::Paused } else { Status::Running }

@@ -69,6 +69,9 @@ pub struct State {
     /// Its init, on record in a file of its own; the default until there is one.
     #[serde(skip)]
     pub init: ProcessId,
+    /// Whether it was created to the end, as far as is known here.
+    #[serde(skip)]
+    pub published: bool,
     /// The bundle's folder, absolute.
     pub bundle: PathBuf,
     /// Its rootfs, absolute: with its mounts, where they are the host's too.
