@@ -27,11 +27,11 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
     let console = open_console(&asked.common)?;
     let ear = Ear::default();
-    let (running, record) = make(root, &asked, StartSignal::Socket, true, stage, &ear)?;
+    let (running, created) = make(root, &asked, StartSignal::Socket, true, stage, &ear)?;
     let handed_out = hand_out(&asked.common, &running, console);
     if handed_out.is_err() {
         // The error that led here is the one to report.
-        let _ = record.delete();
+        let _ = created.delete();
     }
     handed_out.map(|()| 0)
 }
@@ -60,7 +60,7 @@ pub(super) fn attended(
     // Blocked before there is a container, so that none is lost on its way to it.
     let signals = (!detach).then(foreground::Signals::block).transpose()?;
     let ear = Ear::default();
-    let (running, record) = make(&ear)?;
+    let (running, created) = make(&ear)?;
     if !detach {
         foreground::outlive_mounts(&running);
     }
@@ -73,7 +73,7 @@ pub(super) fn attended(
     if detach && joined.is_ok() || keep {
         return joined;
     }
-    let deleted = record.delete();
+    let deleted = created.delete();
     joined.and_then(|code| deleted.map(|()| code))
 }
 

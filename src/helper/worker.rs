@@ -105,13 +105,13 @@ impl Serving<'_> {
         });
         match served {
             Err(error) => self.reply(&Err(error), &[]),
-            Ok((running, record)) => {
+            Ok((running, created)) => {
                 let mut fds = vec![running.pidfd.as_fd()];
                 fds.extend(running.terminal.as_ref().map(AsFd::as_fd));
                 let served = Served { pid: running.pid.as_raw(), warnings: warnings.take() };
                 self.reply(&Ok(served), &fds);
                 if !self.is_kept() {
-                    take_back(&running, record);
+                    take_back(&running, created);
                 }
             }
         }
@@ -168,7 +168,7 @@ impl Serving<'_> {
                 let mut config = read_config(config.as_deref(), bundle)?;
                 config.override_process(args.as_ref(), *terminal);
                 let start = if *start { StartSignal::Parent } else { StartSignal::Socket };
-                let (running, record) = container::create(Creation {
+                let (running, created) = container::create(Creation {
                     root: &root,
                     id: &request.id,
                     bundle,
@@ -184,11 +184,11 @@ impl Serving<'_> {
                     cradle: Cradle::Here(Here { proof: self.host.proof, network }),
                     announce: Some(&mut announce),
                 })?;
-                Ok((running, Some(record)))
+                Ok((running, Some(created)))
             }
             Verb::Restore { bundle, config, options, program } => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
-                let (running, record) = container::restore(Restoration {
+                let (running, created) = container::restore(Restoration {
                     root: &root,
                     id: &request.id,
                     bundle,
@@ -201,7 +201,7 @@ impl Serving<'_> {
                     warn,
                     announce: Some(&mut announce),
                 })?;
-                Ok((running, Some(record)))
+                Ok((running, Some(created)))
             }
             Verb::Exec(process) => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
@@ -224,10 +224,10 @@ impl Serving<'_> {
     }
 }
 
-fn take_back(running: &Running, record: Option<Created>) {
+fn take_back(running: &Running, created: Option<Created>) {
     let _ = pidfd::send_signal(&running.pidfd, libc::SIGKILL);
     // Whatever cannot be taken away stays on record for a later delete.
-    let _ = record.map(Created::delete);
+    let _ = created.map(Created::delete);
 }
 
 fn read_config(config: Option<&RawValue>, bundle: &Path) -> Result<Config> {
