@@ -96,7 +96,7 @@ impl Hierarchies {
         let mut mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
         // Containers that see the host's cgroups have them mounted once more, below their own
         // root, and those mounts are in this table too.
-        mounts.sort_by_key(|mount| !mount.point.starts_with("/sys/fs/cgroup"));
+        mounts.sort_by_cached_key(|mount| !mount.point.starts_with("/sys/fs/cgroup"));
         let mut found: Vec<Option<Hierarchy>> = vec![None; memberships.len()];
         for mount in &mounts {
             let place = memberships.iter().position(|membership| membership.is_of(mount));
@@ -106,7 +106,7 @@ impl Hierarchies {
         }
         let mut found: Vec<Hierarchy> = found.into_iter().flatten().collect();
         // The kernel lists the newest first; alphabetical order reads better and is stable.
-        found.sort_by_key(|hierarchy| {
+        found.sort_by_cached_key(|hierarchy| {
             (hierarchy.version == Version::Two, hierarchy.mount_point.clone())
         });
         Hierarchies(found)
