@@ -147,6 +147,15 @@ def eventually(condition: Callable[[], object], what: str, patience: float = PAT
         time.sleep(0.01)
 
 
+def process_status(pid: int, key: str) -> str | None:
+    """A line of a process's or a thread's status; None once it is gone."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/status").read_text()
+        found = re.search(rf"^{key}:\s*(.*)$", text, re.MULTILINE)
+        return found[1] if found else None
+    return None
+
+
 # -- what a test is given --------------------------------------------------------------------
 
 

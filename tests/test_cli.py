@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,17 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from conftest import OWNER, PATIENCE, eventually
+from conftest import OWNER, PATIENCE, eventually, process_status
 
 import rscontainer as rsc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import BundleFactory, CommandLine
 
 
 RUNC = shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 needs_runc = pytest.mark.skipif(RUNC is None, reason="runc is not installed here")
 QUIET = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+QUIET_POPEN: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+}
 ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -43,6 +51,14 @@ def running(cli: CommandLine, sleeper: rsc.Bundle, box: str) -> Any:
 
 def status(cli: CommandLine, id: str) -> str:
     return json.loads(cli("state", id).stdout)["status"]
+
+
+@contextlib.contextmanager
+def foreground(cli: CommandLine, place: rsc.Bundle, id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `run` that stays with its container, once that runs."""
+    with subprocess.Popen(cli.argv("run", "-b", place.path, id), **QUIET_POPEN) as program:
+        eventually(lambda: '"running"' in cli("state", id, check=False).stdout, "the container")
+        yield program
 
 
 # -- the lifecycle ----------------------------------------------------------------------------
@@ -108,13 +124,6 @@ def test_exit_status(
         return
     place = bundle(args=["sh", "-c", script])
     assert cli("run", "-b", place.path, box, check=False).returncode == code
-
-
-QUIET_POPEN: dict[str, Any] = {
-    "stdin": subprocess.DEVNULL,
-    "stdout": subprocess.DEVNULL,
-    "stderr": subprocess.DEVNULL,
-}
 
 
 def test_exec_exit_status(cli: CommandLine, running: str) -> None:
@@ -430,8 +439,7 @@ def test_descriptors_that_are_not_open_are_not_preserved(
 def test_the_end_of_a_run_is_not_that_of_another_container_of_its_name(
     cli: CommandLine, sleeper: rsc.Bundle, box: str
 ) -> None:
-    with subprocess.Popen(cli.argv("run", "-b", sleeper.path, box), **QUIET_POPEN) as first:
-        eventually(lambda: '"running"' in cli("state", box, check=False).stdout, "the container")
+    with foreground(cli, sleeper, box) as first:
         first.send_signal(signal.SIGSTOP)
         cli("delete", "--force", box)
         cli("run", "--detach", "-b", sleeper.path, box, **QUIET)
@@ -451,8 +459,7 @@ def test_the_end_of_a_run_goes_on_where_a_deletion_stopped(
         spec.hooks = {"poststop": [{"path": "/bin/sh", "args": argv}]}
 
     place = bundle(change, args=["sleep", "1000"])
-    with subprocess.Popen(cli.argv("run", "-b", place.path, box), **QUIET_POPEN) as program:
-        eventually(lambda: '"running"' in cli("state", box, check=False).stdout, "the container")
+    with foreground(cli, place, box) as program:
         program.send_signal(signal.SIGSTOP)
         # Its last step fails, when the hooks have run and the record is gone.
         foreign = root / box / "foreign"
@@ -468,18 +475,16 @@ def test_the_end_of_a_run_goes_on_where_a_deletion_stopped(
 def test_signals_are_for_the_thread_that_waits_for_them(
     cli: CommandLine, sleeper: rsc.Bundle, box: str
 ) -> None:
-    with subprocess.Popen(cli.argv("run", "-b", sleeper.path, box), **QUIET_POPEN) as program:
-        eventually(lambda: '"running"' in cli("state", box, check=False).stdout, "the container")
+    with foreground(cli, sleeper, box) as program:
         tasks = Path(f"/proc/{program.pid}/task")
         eventually(lambda: len(list(tasks.iterdir())) > 1, "the thread that keeps the mounts")
 
-        def resizes_are_blocked(task: Path) -> bool:
-            blocked = re.search(r"^SigBlk:\s*(\w+)", (task / "status").read_text(), re.MULTILINE)
-            return bool(int(blocked[1], 16) & 1 << (signal.SIGWINCH - 1))
+        def resizes_are_blocked(task: int) -> bool:
+            return bool(int(process_status(task, "SigBlk"), 16) & 1 << (signal.SIGWINCH - 1))
 
-        others = [task for task in tasks.iterdir() if task.name != str(program.pid)]
+        others = {int(task.name) for task in tasks.iterdir()} - {program.pid}
         eventually(lambda: all(map(resizes_are_blocked, others)), "the others' not hearing them")
-        assert not resizes_are_blocked(tasks / str(program.pid))
+        assert not resizes_are_blocked(program.pid)
         cli("delete", "--force", box)
         program.wait(PATIENCE)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from conftest import PATIENCE, SLOWNESS, eventually
+from conftest import PATIENCE, SLOWNESS, eventually, process_status
 
 import rscontainer as rsc
 
@@ -36,29 +36,22 @@ needs_exit_info = pytest.mark.skipif(
 )
 
 
-def status(pid: int, key: str) -> str | None:
-    """A line of a process's status; None once it is gone."""
-    with contextlib.suppress(OSError):
-        text = Path(f"/proc/{pid}/status").read_text()
-        found = re.search(rf"^{key}:\s*(.*)$", text, re.MULTILINE)
-        return found[1] if found else None
-    return None
-
-
 def parent(pid: int) -> int | None:
-    found = status(pid, "PPid")
+    found = process_status(pid, "PPid")
     return None if found is None else int(found)
 
 
 def is_gone(pid: int) -> bool:
     # One look: it may go between two.
-    state = status(pid, "State")
+    state = process_status(pid, "State")
     return state is None or state.startswith("Z")
 
 
 def workers(launcher: int) -> list[int]:
     pids = map(int, filter(str.isdecimal, os.listdir("/proc")))
-    return [p for p in pids if status(p, "Name") == "rsc:[worker]" and parent(p) == launcher]
+    return [
+        p for p in pids if process_status(p, "Name") == "rsc:[worker]" and parent(p) == launcher
+    ]
 
 
 def kill_launcher(launcher: int) -> None:
@@ -146,7 +139,7 @@ def test_one_launcher_for_all_threads(
         launchers = set(map(parent, pids))
         assert len(launchers) == 1
         launcher = launchers.pop()
-        assert status(launcher, "Name") == "rsc:[launcher]"
+        assert process_status(launcher, "Name") == "rsc:[launcher]"
         # Nobody's child, lest a program that waits for its children meets it.
         assert parent(launcher) != program.pid
         program.go_on()
@@ -199,12 +192,12 @@ def test_launcher_holds_on_to_nothing(sleeper: rsc.Bundle, root: Path, tmp_path:
                 files[int(number)] = os.readlink(f"/proc/{launcher}/fd/{number}")
         assert str(tmp_path) not in files.values()
         assert files[0] == files[1] == "/dev/null"
-        assert int(status(launcher, "SigBlk"), 16) == 0
-        assert int(status(launcher, "SigIgn"), 16) & 1 << (signal.SIGUSR1 - 1) == 0
+        assert int(process_status(launcher, "SigBlk"), 16) == 0
+        assert int(process_status(launcher, "SigIgn"), 16) & 1 << (signal.SIGUSR1 - 1) == 0
         # Its own session, so that no key typed at a terminal ends it.
         assert os.getsid(launcher) != os.getsid(program.pid)
         for key in ("SigBlk", "SigIgn", "SigCgt"):
-            assert int(status(init, key), 16) == 0, key
+            assert int(process_status(init, key), 16) == 0, key
 
 
 @pytest.mark.requires_root("to look into a process that hides")
@@ -490,7 +483,7 @@ def test_attached_containers_end_with_python(
     assert [c.id for c in rsc.Container.list(root=root)] == [ids[1]]
     found = rsc.Container.load(ids[1], root=root)
     assert (found.status, found.pid) == ("running", detached)
-    assert status(left, "Name") == "sleep"
+    assert process_status(left, "Name") == "sleep"
     found.delete(force=True)
     assert is_gone(left)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import PATIENCE, eventually
+from conftest import PATIENCE, eventually, process_status
 
 import rscontainer as rsc
 
@@ -344,8 +344,7 @@ def test_a_terminal_outlives_the_launcher(
 
 
 def parent(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"^PPid:\s+(\d+)", status, re.MULTILINE)[1])
+    return int(process_status(pid, "PPid"))
 
 
 def test_settings_after_the_binary_is_told_to_end(

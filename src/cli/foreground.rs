@@ -57,17 +57,21 @@ pub(super) fn outlive_mounts(running: &Running) {
     let mounts = File::open(format!("/proc/{}/ns/mnt", running.pid));
     let (Ok(mounts), Ok(init)) = (mounts, running.pidfd.try_clone()) else { return };
     // Started now, for then it would have to wait for a processor.
-    let _ = std::thread::Builder::new().spawn(move || {
-        hear_no_signal();
+    let _ = beside(move || {
         pidfd::await_end(&init);
         drop(mounts);
     });
 }
 
-/// Leaves all signals to the thread that joins the terminal, whose wait SIGWINCH has to interrupt.
-pub(super) fn hear_no_signal() {
-    // No set of signals is refused.
-    let _ = SigSet::all().thread_block();
+/// Starts a thread beside the one that joins the terminal, and leaves all signals to that one, whose
+/// wait SIGWINCH has to interrupt.
+pub(super) fn beside(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let deaf = move || {
+        // No set of signals is refused.
+        let _ = SigSet::all().thread_block();
+        work();
+    };
+    std::thread::Builder::new().spawn(deaf).map(drop)
 }
 
 /// Stays with a process to its end; its exit status as a shell has it.

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::foreground::hear_no_signal;
+use super::foreground::beside;
 use crate::container::Running;
 use crate::error::{Error, Result};
 use crate::interrupt::{self, never};
@@ -52,13 +52,12 @@ impl Ear {
         }
         let pidfd = running.pidfd.try_clone().map_err(|e| Error::io("dup", "a pidfd", &e))?;
         let own = std::process::id() as i32;
-        let told = std::thread::Builder::new().spawn(move || {
-            hear_no_signal();
+        beside(move || {
             if let Err(error) = pass_on(&ear, &manager, pidfd.as_fd(), own) {
                 crate::warn(&error.to_string());
             }
-        });
-        told.map(drop).map_err(|error| Error::io("clone", "to listen for the program", &error))
+        })
+        .map_err(|error| Error::io("clone", "to listen for the program", &error))
     }
 }
 

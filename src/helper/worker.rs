@@ -163,12 +163,13 @@ impl Serving<'_> {
             // Without a launcher the container is not reaped by us, and lives all the same.
             let _ = socket::send(self.launcher, &claim, &[process, status.as_fd()]);
         };
+        let kept = |(running, created)| (running, Some(created));
         match &request.verb {
             Verb::Create { bundle, config, start, args, terminal } => {
                 let mut config = read_config(config.as_deref(), bundle)?;
                 config.override_process(args.as_ref(), *terminal);
                 let start = if *start { StartSignal::Parent } else { StartSignal::Socket };
-                let (running, created) = container::create(Creation {
+                container::create(Creation {
                     root: &root,
                     id: &request.id,
                     bundle,
@@ -183,12 +184,12 @@ impl Serving<'_> {
                     warn,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network }),
                     announce: Some(&mut announce),
-                })?;
-                Ok((running, Some(created)))
+                })
+                .map(kept)
             }
             Verb::Restore { bundle, config, options, program } => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
-                let (running, created) = container::restore(Restoration {
+                container::restore(Restoration {
                     root: &root,
                     id: &request.id,
                     bundle,
@@ -200,12 +201,12 @@ impl Serving<'_> {
                     facts: self.host.facts,
                     warn,
                     announce: Some(&mut announce),
-                })?;
-                Ok((running, Some(created)))
+                })
+                .map(kept)
             }
             Verb::Exec(process) => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
-                let running = container::exec(Execution {
+                container::exec(Execution {
                     root: &root,
                     id: &request.id,
                     process: &|spec| process.over(spec),
@@ -217,8 +218,8 @@ impl Serving<'_> {
                     cradle: Cradle::Here(Here { proof: self.host.proof, network: None }),
                     warn,
                     announce: Some(&mut announce),
-                })?;
-                Ok((running, None))
+                })
+                .map(|running| (running, None))
             }
         }
     }
