@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from conftest import PATIENCE, eventually
 
 import rscontainer as rsc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FOREVER = ["sleep", "1000"]
 MIB = 2**20
@@ -72,6 +74,27 @@ def cgroups(pid: int) -> dict[str, Path]:
             if kind.startswith("cgroup") and at_home:
                 found[own] = Path(place + path)
     return found
+
+
+def delete_theirs(runtime: Sequence[str | os.PathLike[str]], id: str) -> None:
+    """Delete a container of another runtime, and what that may leave of its cgroups.
+
+    As soon as the first thread of its init has ended, runc 1.1 tries once to remove a cgroup of
+    version 2, and succeeds in any case: an init that was not started has more threads.
+    """
+    argv = [*runtime, "delete", "--force", id]
+    subprocess.run(argv, check=True, capture_output=True, text=True, timeout=2 * PATIENCE)
+    mounts = [line.split()[:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for _, place, kind in mounts:
+        if kind.startswith("cgroup"):
+            for left in Path(place).rglob(id):
+                eventually(functools.partial(is_removed, left), f"an end of {left}")
+
+
+def is_removed(cgroup: Path) -> bool:
+    with contextlib.suppress(OSError):
+        cgroup.rmdir()
+    return not cgroup.exists()
 
 
 def cgroup_files(pid: int, name: str) -> list[Path]:

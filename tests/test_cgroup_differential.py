@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import pytest
 from conftest import PATIENCE
-from limits import FOREVER, MIB, cgroups, controllers, limiting
+from limits import FOREVER, MIB, cgroups, controllers, delete_theirs, limiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,7 +230,7 @@ class Pair:
         self._cli("update", *options, self._ours, **more)
 
     def delete(self) -> None:
-        self.call("delete", "--force", self._theirs, check=False)
+        delete_theirs(self._argv, self._theirs)
         self._cli("delete", "--force", self._ours)
 
     def differing(self) -> dict[str, tuple[str | None, str | None]]:

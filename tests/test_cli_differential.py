@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import PATIENCE, eventually
+from limits import delete_theirs
 
 from rscontainer import _binary
 
@@ -41,10 +42,14 @@ class Program:
     def log(self) -> Path:
         return self.place / "log"
 
+    @property
+    def call(self) -> list[str]:
+        return [self.path, "--root", str(self.place / "states")]
+
     def __call__(self, *words: object, log: bool = True, **more: Any) -> tuple[int, str]:
         """The exit status and what was printed."""
         options = ["--log", str(self.log), "--log-format", "json"] if log else []
-        argv = [self.path, "--root", str(self.place / "states"), *options, *map(str, words)]
+        argv = [*self.call, *options, *map(str, words)]
         settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True, **more}
         done = subprocess.run(
             argv,
@@ -213,6 +218,8 @@ def test_life(programs: tuple[Program, Program], bundle: BundleFactory, box: str
         ]
         if said[0] != said[1]:
             differing[line] = said
+    # It is gone, but for a cgroup maybe.
+    delete_theirs(programs[1].call, box + "b")
     assert not differing
     assert [level for _, level in programs[0].logged()] == [
         level for _, level in programs[1].logged()

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from conftest import eventually
-from limits import FOREVER, GROWING, MIB, cgroup_files, has_a_cgroup, limiting, needing_swap, needs
+from limits import (
+    FOREVER,
+    GROWING,
+    MIB,
+    cgroup_files,
+    delete_theirs,
+    has_a_cgroup,
+    limiting,
+    needing_swap,
+    needs,
+)
 
 import rscontainer as rsc
 from rscontainer import Container
@@ -361,7 +371,7 @@ def test_the_fields_are_runcs(
             blkio.pop("psi", None)
         assert names(found["data"]["blkio"]) <= {*names(known["data"]["blkio"]), *IO_NAMES, ""}
     finally:
-        subprocess.run([*call, "delete", "--force", theirs], check=False, capture_output=True)
+        delete_theirs(call, theirs)
         cli("delete", "--force", ours)
 
 
