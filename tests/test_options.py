@@ -258,6 +258,29 @@ def test_exec_in_a_cgroup_below_of_a_controller(
     assert inside(cli, running, tmp_path, *joint) == expected
 
 
+def test_exec_from_python_in_a_cgroup_below(
+    cli: CommandLine, running: str, parts: dict[str, Path]
+) -> None:
+    container = rsc.Container.load(running, cli.root)
+
+    def inside(cgroup: str | list[str]) -> dict[str, Path]:
+        with container.exec(["sleep", "2000"], cgroup=cgroup) as process:
+            found = directories(process.pid)
+            process.kill()
+        return found
+
+    assert inside("part") == parts
+    assert inside(["part"]) == parts
+    one = next((name for name in parts if name and "=" not in name), None)
+    if one is not None:
+        own = {name: path.parent for name, path in parts.items()}
+        assert inside([f"{one}:part"]) == {**own, one: parts[one]}
+    with pytest.raises(rsc.NotFoundError, match="there is no cgroup"):
+        container.exec(["true"], cgroup="missing")
+    with pytest.raises(rsc.ContainerError, match="leads out of the container's cgroup"):
+        container.exec(["true"], cgroup="../part")
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -66,6 +66,7 @@ class Container:
         cwd: str | None,
         user: tuple[int, int | None] | None,
         terminal: bool,
+        cgroups: _Strings,
         attached: bool,
         stdio: _Stdio,
     ) -> Process:

@@ -248,6 +248,7 @@ class Container(Checkpoints, Resources):
         stdout: Stream = None,
         stderr: Stream = None,
         terminal: bool = False,
+        cgroup: str | Sequence[str] = (),
         detach: bool = False,
         text: bool = False,
         encoding: str | None = None,
@@ -257,11 +258,13 @@ class Container(Checkpoints, Resources):
 
         ``env`` is the whole environment, by default that of the config; ``cwd`` likewise;
         ``user`` is a number or ``"uid:gid"``, and what it does not say of the config's user stays:
-        its group, further groups, umask. Streams as in :meth:`create`. The process is killed when
-        this Python ends, unless ``detach``.
+        its group, further groups, umask. Streams as in :meth:`create`. ``cgroup`` is the path of
+        one that is there, below the container's own; with cgroup v1 also a list of such paths, each
+        of the controllers that it names, as in ``"cpu,cpuacct:part"`` (cgroups(7)). The process is
+        killed when this Python ends, unless ``detach``.
 
         Raises ``StateError`` unless it is running or created, ``SystemCallError`` if the program
-        cannot be executed.
+        cannot be executed, ``NotFoundError`` if there is no such cgroup.
         """
         args = argument_list(args) or []
         with Streams(stdin, stdout, stderr) as streams:
@@ -271,6 +274,7 @@ class Container(Checkpoints, Resources):
                 None if cwd is None else os.fspath(cwd),
                 user_numbers(user),
                 terminal,
+                [cgroup] if isinstance(cgroup, str) else list(cgroup),
                 not detach,
                 streams.theirs,
             )

@@ -21,7 +21,7 @@ impl Cgroup {
             let Some((controllers, path)) = words.split_once(':') else {
                 if asked.len() > 1 {
                     return Err(refused(words, "a path for all hierarchies leaves no other")
-                        .hint("name controllers for each: --cgroup cpu,cpuacct:PATH"));
+                        .hint("name controllers for each, as in cpu,cpuacct:PATH"));
                 }
                 directories.iter_mut().try_for_each(|directory| below(directory, words))?;
                 break;

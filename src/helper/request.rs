@@ -59,7 +59,12 @@ pub enum Verb {
         program: Program,
     },
     /// exec.
-    Exec(ProcessRequest),
+    Exec {
+        /// What is run.
+        process: ProcessRequest,
+        /// Cgroups inside of the container's to be in; none for the container's own.
+        cgroups: Vec<String>,
+    },
 }
 
 /// A further process; what is none comes from the config's process.

@@ -204,7 +204,7 @@ impl Serving<'_> {
                 })
                 .map(kept)
             }
-            Verb::Exec(process) => {
+            Verb::Exec { process, cgroups } => {
                 network.map_or(Ok(()), SpareNetwork::leave)?;
                 container::exec(Execution {
                     root: &root,
@@ -212,7 +212,7 @@ impl Serving<'_> {
                     process: &|spec| process.over(spec),
                     stdio,
                     keep_descriptors: 0,
-                    cgroups: &[],
+                    cgroups,
                     ignore_paused: false,
                     facts: self.host.facts,
                     cradle: Cradle::Here(Here { proof: self.host.proof, network: None }),

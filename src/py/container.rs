@@ -205,7 +205,7 @@ impl Container {
         Ok(resources.to_string())
     }
 
-    #[pyo3(signature = (args, env, cwd, user, terminal, attached, stdio))]
+    #[pyo3(signature = (args, env, cwd, user, terminal, cgroups, attached, stdio))]
     #[allow(clippy::too_many_arguments, reason = "called from one place, which names them all")]
     fn exec(
         &self,
@@ -215,11 +215,13 @@ impl Container {
         cwd: Option<PathBuf>,
         user: Option<(u32, Option<u32>)>,
         terminal: bool,
+        cgroups: Vec<String>,
         attached: bool,
         stdio: Stdio,
     ) -> PyResult<Process> {
         let process = ProcessRequest { args, env, cwd, user, terminal };
-        let started = call(py, &self.request(Verb::Exec(process), attached), stdio)?;
+        let exec = Verb::Exec { process, cgroups };
+        let started = call(py, &self.request(exec, attached), stdio)?;
         Ok(Process::started(started, self.home()))
     }
 
