@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from conftest import BundleFactory
 
-# Which of several counts is what is tested.
-pytestmark = pytest.mark.filterwarnings("ignore:.*HOME is set again later")
-
 PATH = "PATH=/bin"
 # passwd(5) knows no comments, but the C libraries do.
 PASSWD = """\

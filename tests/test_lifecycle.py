@@ -352,7 +352,11 @@ def hooks_into(folder: Path) -> Callable[[rsc.Spec], None]:
 
 @pytest.mark.parametrize(
     ("own", "seen"),
-    [({}, "program\n"), ({"env": []}, "unset\n"), ({"env": ["A=hook"]}, "hook\n")],
+    [
+        ({}, "program /root\n"),
+        ({"env": []}, "unset unset\n"),
+        ({"env": ["A=hook"]}, "hook unset\n"),
+    ],
     ids=["none", "empty", "its own"],
 )
 def test_variables_of_a_hook_in_the_container(
@@ -361,8 +365,8 @@ def test_variables_of_a_hook_in_the_container(
     """Those of the program where it has no word of its own: config.md does not say, runc does."""
 
     def change(spec: rsc.Spec) -> None:
-        spec.process.env = ["PATH=/bin", "A=program"]
-        spec.hooks = {"startContainer": [hook("echo ${A-unset} >/seen", **own)]}
+        spec.process.env = ["PATH=/bin", "A=first", "A=program"]
+        spec.hooks = {"startContainer": [hook("echo ${A-unset} ${HOME-unset} >/seen", **own)]}
 
     made = bundle(change, own_rootfs=True)
     rsc.run(made, ["true"], root=root, check=True)

@@ -82,6 +82,16 @@ def test_exec_env(running: Container) -> None:
     assert said == env
 
 
+def test_the_last_of_several_variables_of_a_name_counts(
+    bundle: BundleFactory, root: Path, box: str
+) -> None:
+    def change(spec: rsc.Spec) -> None:
+        spec.process.env = ["A=1", "PATH=/bin", "AB=3", "A=2", "HOME=", "HOME=/x"]
+
+    with Container.run(box, bundle(change, args=["sleep", "60"]), root=root) as container:
+        assert output(container, ["env"]) == "PATH=/bin\nAB=3\nA=2\nHOME=/x\n"
+
+
 def test_programs_are_found_along_the_own_path(bundle: BundleFactory, root: Path, box: str) -> None:
     made = bundle(lambda spec: spec.process.update(env=["PATH=/nowhere:/own"]), own_rootfs=True)
     for folder, said in [("own", "own"), ("other", "other")]:

@@ -212,7 +212,8 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     }
     let mut env =
         spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
-    override_variables(&mut env, &asked.env);
+    // The last of a name counts.
+    env.extend_from_slice(&asked.env);
     let request = ProcessRequest {
         args: asked.command.clone(),
         env: Some(env),
@@ -242,14 +243,6 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
 }
 
 /// getenv(3) finds the first of a name, so what is asked for takes the place of what is there.
-fn override_variables(env: &mut Vec<String>, asked: &[String]) {
-    for variable in asked {
-        let name = variable.split('=').next().unwrap_or_default();
-        env.retain(|own| own.split('=').next() != Some(name));
-        env.push(variable.clone());
-    }
-}
-
 /// Ambient only where it is inheritable, which that needs; so does runc.
 fn add_capabilities(process: &mut Process, asked: &[String]) -> Result<()> {
     if asked.is_empty() {

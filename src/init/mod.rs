@@ -211,6 +211,7 @@ impl<'plan> Child<'plan> {
             Step::AwaitNetDevices => self.await_parent(index),
             Step::Hooks(point) => self.hooks(index, *point),
             Step::AwaitStart(signal) => self.await_start(index, *signal),
+            Step::Ready => self.tell(index),
             Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
             Step::Stdio { owner } => self.take_stdio(*owner),
             Step::DetachPropagation(_)
@@ -274,9 +275,14 @@ impl<'plan> Child<'plan> {
         }
     }
 
+    /// Tells the parent how far the plan is done.
+    fn tell(&self, index: usize) -> Done {
+        channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))
+    }
+
     /// Lets the parent do what it does in the meantime.
     fn await_parent(&self, index: usize) -> Done {
-        channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+        self.tell(index)?;
         self.hear().map(drop)
     }
 
@@ -290,16 +296,19 @@ impl<'plan> Child<'plan> {
     }
 
     fn hooks(&mut self, index: usize, point: HookPoint) -> Done {
-        let programs = match point {
-            HookPoint::CreateRuntime => &[][..],
-            HookPoint::CreateContainer => &self.plan.hooks.create_container,
-            HookPoint::StartContainer => &self.plan.hooks.start_container,
+        let mut programs = match point {
+            HookPoint::CreateRuntime => Vec::new(),
+            HookPoint::CreateContainer => self.plan.hooks.create_container.clone(),
+            HookPoint::StartContainer => self.plan.hooks.start_container.clone(),
         };
+        for program in programs.iter_mut().filter(|program| program.inherits) {
+            program.env.extend(self.home.clone());
+        }
         if point != HookPoint::StartContainer {
-            channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+            self.tell(index)?;
             self.state = self.hear()?;
         }
-        hooks::run(programs, &self.state, &mut never).map_err(|error| Failure {
+        hooks::run(&programs, &self.state, &mut never).map_err(|error| Failure {
             call: "hook",
             errno: error.errno().unwrap_or(Errno::ECHILD),
             detail: error.to_string(),
@@ -307,7 +316,7 @@ impl<'plan> Child<'plan> {
     }
 
     fn await_start(&mut self, index: usize, signal: StartSignal) -> Done {
-        channel::send_reached(self.channel.as_fd(), index).map_err(Failure::of("sendmsg"))?;
+        self.tell(index)?;
         if signal == StartSignal::Parent {
             self.state = self.hear()?;
             return Ok(());

@@ -33,7 +33,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::init::{self, Inherited, Message};
 use crate::plan::Plan;
-use crate::plan::step::{HookPoint, Step, Wait};
+use crate::plan::step::{HookPoint, StartSignal, Step, Wait};
 use crate::sys::{pidfd, socket};
 
 /// What a child is launched with.
@@ -220,7 +220,10 @@ impl Child<'_> {
     /// # Errors
     /// The program cannot be executed.
     pub fn go(&self, state: &[u8]) -> Result<()> {
-        self.answer(if state.is_empty() { b"go" } else { state })?;
+        let waits = Some(Wait::Start(StartSignal::Parent));
+        if self.plan.steps.iter().any(|planned| planned.step.wait() == waits) {
+            self.answer(if state.is_empty() { b"go" } else { state })?;
+        }
         ran(self.plan, &self.channel)
     }
 

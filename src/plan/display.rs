@@ -359,6 +359,7 @@ impl Step {
             Step::AwaitStart(StartSignal::Parent) => f.write_str("await the word to go on"),
             Step::AwaitStart(StartSignal::Socket) => f.write_str("await start"),
             Step::NoProgram => f.write_str("fail, for there is no program to run"),
+            Step::Ready => f.write_str("say that all is set up"),
             Step::Exec { argv, .. } => {
                 f.write_str("exec")?;
                 argv.as_slice().iter().try_for_each(|arg| write!(f, " {}", Quoted(arg)))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use oci_spec::runtime::{Hook, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::process::environment;
 use super::step::{HookPoint, Step};
 use super::{Compiler, c_path, c_string};
 use crate::error::Result;
@@ -19,6 +20,9 @@ pub struct HookProgram {
     pub args: Vec<CString>,
     /// Its whole environment.
     pub env: Vec<CString>,
+    /// Whether that is the program's, which is given HOME too.
+    #[serde(default)]
+    pub inherits: bool,
     /// How long it may take.
     pub timeout: Option<Duration>,
     /// The line of the config.
@@ -45,14 +49,18 @@ impl HookPrograms {
     pub(super) fn of(spec: &Spec) -> Result<Self> {
         let Some(hooks) = spec.hooks() else { return Ok(HookPrograms::default()) };
         // In the container, with its program's variables where a hook has no word of its own.
-        let inherited = spec.process().as_ref().and_then(|process| process.env().as_ref());
+        let inherited = spec.process().as_ref().map(environment).transpose()?;
         #[allow(deprecated, reason = "prestart is part of the specification, deprecated there too")]
         let mut create_runtime = programs(hooks.prestart(), "prestart", None)?;
         create_runtime.extend(programs(hooks.create_runtime(), "createRuntime", None)?);
         Ok(HookPrograms {
             create_runtime,
             create_container: programs(hooks.create_container(), "createContainer", None)?,
-            start_container: programs(hooks.start_container(), "startContainer", inherited)?,
+            start_container: programs(
+                hooks.start_container(),
+                "startContainer",
+                inherited.as_deref(),
+            )?,
             poststart: programs(hooks.poststart(), "poststart", None)?,
             poststop: programs(hooks.poststop(), "poststop", None)?,
         })
@@ -62,7 +70,7 @@ impl HookPrograms {
 fn programs(
     hooks: &Option<Vec<Hook>>,
     kind: &str,
-    inherited: Option<&Vec<String>>,
+    inherited: Option<&[CString]>,
 ) -> Result<Vec<HookProgram>> {
     hooks
         .iter()
@@ -72,7 +80,7 @@ fn programs(
         .collect()
 }
 
-fn program(hook: &Hook, asked_by: String, inherited: Option<&Vec<String>>) -> Result<HookProgram> {
+fn program(hook: &Hook, asked_by: String, inherited: Option<&[CString]>) -> Result<HookProgram> {
     let list = |strings: Option<&Vec<String>>, name: &str| -> Result<Vec<CString>> {
         let strings = strings.into_iter().flatten();
         strings.map(|string| c_string(string, || format!("{asked_by}.{name}"))).collect()
@@ -82,10 +90,14 @@ fn program(hook: &Hook, asked_by: String, inherited: Option<&Vec<String>>) -> Re
     if args.is_empty() {
         args.push(path.clone());
     }
-    let env = list(hook.env().as_ref().or(inherited), "env")?;
+    let inherited = inherited.filter(|_| hook.env().is_none());
+    let env = match inherited {
+        Some(inherited) => inherited.to_vec(),
+        None => list(hook.env().as_ref(), "env")?,
+    };
     let timeout =
         hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    Ok(HookProgram { path, args, env, timeout, asked_by })
+    Ok(HookProgram { path, args, env, inherits: inherited.is_some(), timeout, asked_by })
 }
 
 impl Compiler<'_> {

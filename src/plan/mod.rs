@@ -165,7 +165,7 @@ impl Plan {
         if chroot {
             compiler.push(Step::Chroot, "$.root.path");
         }
-        compiler.process(spec, process)?;
+        compiler.process(spec, process, None)?;
         let Compiler { listener, steps, warnings, .. } = compiler;
         Ok(Plan { born, listener, steps, warnings, ..Plan::default() })
     }
@@ -307,7 +307,7 @@ impl<'a> Compiler<'a> {
         // By now the parent has had the whole time of the mounts for it.
         self.await_cgroup();
         self.all_processors();
-        self.process(spec, process)?;
+        self.process(spec, process, Some(self.situation.start))?;
         self.warn_of_chroot(process);
         Ok(born)
     }

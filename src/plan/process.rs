@@ -1,5 +1,6 @@
 //! `process`, as the last steps of create and of exec alike.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::Path;
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use std::str::FromStr;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimitType, Process, Spec};
 
 use super::seccomp::{self, Filter};
-use super::step::{HookPoint, Namespace, Step};
+use super::step::{HookPoint, Namespace, StartSignal, Step};
 use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Kind, Result};
 use crate::sys::clone::Strings;
@@ -53,7 +54,13 @@ impl Compiler<'_> {
     }
 
     /// From the limits to exec, in the order in which each step still has the privilege it needs.
-    pub(super) fn process(&mut self, spec: &Spec, process: &Process) -> Result<()> {
+    /// Without a `start`, nobody is waited for.
+    pub(super) fn process(
+        &mut self,
+        spec: &Spec,
+        process: &Process,
+        start: Option<StartSignal>,
+    ) -> Result<()> {
         let mut filter = self.filter(spec)?;
         let no_new_privileges = process.no_new_privileges() == Some(true);
         // Before the limits, of which one may leave no descriptor to open the folder with.
@@ -86,7 +93,9 @@ impl Compiler<'_> {
         }
         let umask = process.user().umask().unwrap_or(0o022) & 0o777;
         self.push(Step::Umask(umask), "$.process.user.umask");
-        self.program(process, filter)
+        // Whoever hands on a listener may fail, and then the program must not run.
+        let start = start.or(self.listener.is_some().then_some(StartSignal::Parent));
+        self.program(process, filter, start.map_or(Step::Ready, Step::AwaitStart))
     }
 
     /// The filter of system calls, compiled.
@@ -163,14 +172,15 @@ impl Compiler<'_> {
         Bits { ambient, ..bits }
     }
 
-    fn await_start(&mut self) {
-        self.push(Step::AwaitStart(self.situation.start), "");
-    }
-
     /// From finding the program to executing it, under the filter that is not loaded yet.
-    fn program(&mut self, process: &Process, mut filter: Option<Filter>) -> Result<()> {
+    fn program(
+        &mut self,
+        process: &Process,
+        mut filter: Option<Filter>,
+        ready: Step,
+    ) -> Result<()> {
         let Some(args) = process.args() else {
-            self.await_start();
+            self.push(ready, "");
             self.push(Step::NoProgram, "$.process");
             return Ok(());
         };
@@ -192,19 +202,16 @@ impl Compiler<'_> {
             // has not run.
             self.load(filter.take());
         }
-        self.await_start();
+        self.push(ready, "");
+        let argv = Strings::new(strings(args, "$.process.args")?);
+        let envp = Strings::new(environment(process)?);
+        self.push(Step::ResetSignals, "");
+        // As late as can be: what comes after it must be among the calls that it allows. But hooks
+        // in the container run what its image brings along, which is to be confined like the rest.
+        self.load(filter);
         if !self.hooks.start_container.is_empty() {
             self.push(Step::Hooks(HookPoint::StartContainer), "$.hooks.startContainer");
         }
-        let argv = strings(args, "$.process.args")?;
-        let mut envp = strings(env, "$.process.env")?;
-        if lacks_home(process) {
-            envp.retain(|variable| !variable.to_bytes().starts_with(b"HOME="));
-        }
-        let (argv, envp) = (Strings::new(argv), Strings::new(envp));
-        self.push(Step::ResetSignals, "");
-        // As late as can be: what comes after it must be among the calls that it allows.
-        self.load(filter);
         self.push(Step::Exec { argv, envp }, "$.process.args");
         Ok(())
     }
@@ -239,6 +246,23 @@ fn lacks_home(process: &Process) -> bool {
     let variables = process.env().iter().flatten();
     let home = variables.rev().find_map(|variable| variable.strip_prefix("HOME="));
     home.is_none_or(str::is_empty)
+}
+
+/// Of several variables of one name the last, as with runc: getenv(3) would find the first. Without
+/// HOME where that is looked up.
+pub(super) fn environment(process: &Process) -> Result<Vec<CString>> {
+    let variables = process.env().as_deref().unwrap_or_default();
+    let mut named = HashSet::new();
+    let mut is_last = |variable: &str| named.insert(variable.split('=').next().map(str::to_owned));
+    let mut kept: Vec<(usize, &String)> =
+        variables.iter().enumerate().rev().filter(|(_, variable)| is_last(variable)).collect();
+    if lacks_home(process) {
+        kept.retain(|(_, variable)| !variable.starts_with("HOME="));
+    }
+    kept.into_iter()
+        .rev()
+        .map(|(index, variable)| c_string(variable, || format!("$.process.env[{index}]")))
+        .collect()
 }
 
 fn strings(strings: &[String], at: &str) -> Result<Vec<CString>> {

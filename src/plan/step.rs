@@ -96,7 +96,7 @@ pub struct DeviceNode {
 /// How an init that is set up is told to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartSignal {
-    /// By the process that created it, at once: `run`, `exec`.
+    /// By the process that created it, at once: `run`.
     Parent,
     /// By whoever connects to the container's start socket: `create`, then `start`.
     Socket,
@@ -259,6 +259,8 @@ pub enum Step {
     AwaitStart(StartSignal),
     /// Fail: the container was created with nothing to run in it.
     NoProgram,
+    /// Say that all is set up, and go on: whoever runs a further process has nothing left to do.
+    Ready,
     /// execve(2) of what was found.
     Exec { argv: Strings, envp: Strings },
 }
