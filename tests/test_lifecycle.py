@@ -143,6 +143,55 @@ def test_delete_ends_what_the_init_left(bundle: BundleFactory, root: Path, box: 
     eventually(lambda: not left.exists(), "the end of what the init left")
 
 
+@pytest.mark.requires_root("to mount proc without a pid namespace")
+@pytest.mark.parametrize("ended", [False, True], ids=["its init runs", "its init has ended"])
+def test_kill_ends_all_that_have_no_pid_namespace(
+    bundle: BundleFactory, root: Path, box: str, ended: bool
+) -> None:
+    """The end of their init alone would not be theirs (pid_namespaces(7))."""
+
+    def share_pids(spec: rsc.Spec) -> None:
+        spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "pid"]
+
+    made = bundle(share_pids, args=["sh", "-c", "sleep 1000 & echo $!; exec sleep 1000"])
+    container = Container.run(box, made, root=root, stdout=rsc.PIPE)
+    with container.init.stdout as stdout:
+        left = Path("/proc", stdout.readline().decode().strip())
+    if ended:
+        container.init.kill()
+        assert container.wait(30) == -9
+    assert left.exists()
+    container.kill("KILL")
+    eventually(lambda: not left.exists(), "the end of the other")
+    assert container.wait(30) == -9
+    with pytest.raises(rsc.StateError, match="container not running"):
+        container.kill("KILL")
+    container.delete()
+
+
+@pytest.mark.parametrize("signal", ["TERM", "INT", "HUP"])
+def test_created_ends_when_it_is_asked_to(
+    bundle: BundleFactory, root: Path, box: str, signal: str
+) -> None:
+    """The kernel would spare it, the first of its pid namespace, and whoever asks would wait."""
+    container = Container.create(box, bundle(args=FOREVER), root=root)
+    container.kill(signal)
+    assert container.wait(30) == 128 + {"TERM": 15, "INT": 2, "HUP": 1}[signal]
+    assert container.status == "stopped"
+    container.delete()
+
+
+def test_what_would_have_ended_it_is_the_programs_to_handle(
+    bundle: BundleFactory, root: Path, box: str
+) -> None:
+    with Container.create(box, bundle(args=FOREVER), root=root) as container:
+        container.start()
+        container.kill("TERM")
+        with pytest.raises(rsc.TimeoutExpired):
+            container.wait(0.2)
+        assert container.status == "running"
+
+
 @pytest.mark.parametrize(
     ("signal", "code"), [("KILL", -9), ("SIGKILL", -9), (9, -9), ("term", 7), (15, 7), ("USR1", 8)]
 )

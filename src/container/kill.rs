@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 use super::Held;
 use crate::error::{Error, Kind, Result};
@@ -22,8 +23,22 @@ pub fn kill(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     if all {
         return kill_namespace(&held, signal);
     }
+    // The end of an init takes those along that are in its own pid namespace, and no others.
+    if signal == libc::SIGKILL && shares_pids(&held)? && !held.state.cgroup.pids()?.is_empty() {
+        return held.state.cgroup.kill(signal);
+    }
     held.expect("kill", &[Status::Running, Status::Created, Status::Paused])?;
     kill_init(&held, signal)
+}
+
+/// Whether its processes are in a pid namespace that was there before it.
+fn shares_pids(held: &Held) -> Result<bool> {
+    let spec = held.state.spec()?;
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let own = |namespace: &LinuxNamespace| {
+        namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+    };
+    Ok(!namespaces.into_iter().flatten().any(own))
 }
 
 fn kill_init(held: &Held, signal: i32) -> Result<()> {

@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 pub use channel::{Message, receive, receive_text, send_text};
@@ -33,6 +34,9 @@ use crate::plan::Plan;
 use crate::plan::step::{HookPoint, StartSignal, Step};
 use crate::sys::clone::SingleThreaded;
 use crate::sys::{clone, fds, pidfd, privilege, socket};
+
+/// What ends a program that has no word to say to it (signal(7)).
+const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
 /// What the child is born with, besides the plan.
 #[derive(Debug)]
@@ -316,11 +320,14 @@ impl<'plan> Child<'plan> {
     }
 
     fn await_start(&mut self, index: usize, signal: StartSignal) -> Done {
-        self.tell(index)?;
         if signal == StartSignal::Parent {
+            self.tell(index)?;
             self.state = self.hear()?;
             return Ok(());
         }
+        // Before anybody can know of it.
+        privilege::end_on(&ENDING).map_err(Failure::of("sigaction"))?;
+        self.tell(index)?;
         let socket = self.start_socket.take().ok_or(Failure::new("accept4", Errno::EBADF))?;
         let starter = socket::accept(&socket).map_err(Failure::of("accept4"))?;
         // From here on it hears of a failure.

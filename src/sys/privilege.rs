@@ -4,6 +4,9 @@
 //! kernel's own calls do the same without it.
 
 use nix::errno::Errno;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
+};
 use serde::{Deserialize, Serialize};
 
 use super::check;
@@ -133,7 +136,6 @@ pub fn set_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), (&'sta
 
 /// Resets every signal to its default action and blocks none, as a new program expects.
 pub fn reset_signals() -> nix::Result<()> {
-    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
     // The kernel's struct sigaction, all zero: SIG_DFL, no flags, an empty mask.
     let default = [0_u64; 4];
     let none = std::ptr::null_mut::<u64>();
@@ -144,6 +146,24 @@ pub fn reset_signals() -> nix::Result<()> {
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8) };
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Has signals end the process, with the status that a shell gives for each. The kernel spares the
+/// first process of a pid namespace what that has no handler for (pid_namespaces(7)).
+///
+/// # Errors
+/// sigaction(2)'s.
+pub fn end_on(signals: &[Signal]) -> nix::Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: it may be called in a handler (signal-safety(7)), and nothing runs after it.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in signals {
+        // SAFETY: the handler calls nothing but _exit(2).
+        unsafe { sigaction(*signal, &action) }?;
+    }
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals.iter().copied().collect()), None)
 }
 
 /// prlimit(2) of this process: sets one limit.
