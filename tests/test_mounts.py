@@ -175,6 +175,69 @@ def test_options_of_the_file_system(sh: Shell) -> None:
         assert not absent & found, options
 
 
+SOURCE = {"ro", "nosuid", "nodev", "noexec", "noatime"}
+
+BOUND = [
+    # options, what the mount has then of SOURCE's
+    ([], SOURCE),
+    (["nosuid"], {"nosuid", "noatime"}),
+    (["ro"], {"ro", "noatime"}),
+    (["rw"], {"noatime"}),
+    (["dev", "noexec"], {"noexec", "noatime"}),
+    (["strictatime"], set()),
+    (["rprivate"], SOURCE),
+]
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["", "user namespace"])
+def test_options_of_the_source_that_are_not_asked_for(sh: Shell, tree: Path, below: bool) -> None:
+    """They go where anything is said of any, unless they are locked (mount_namespaces(7))."""
+    source = tree / "below"
+    subprocess.run(["mount", "-o", f"remount,bind,{','.join(SOURCE)}", source], check=True)
+    wanted = BOUND
+    if below:
+        kept = {"rw", "dev", "strictatime"}
+        wanted = [(options, SOURCE) for options, _ in BOUND if not kept & set(options)]
+    mounts = [
+        bind(source, *options, destination=f"/tmp/{index}")
+        for index, (options, _) in enumerate(wanted)
+    ]
+
+    def change(spec: rsc.Spec) -> None:
+        adding(tmpfs(), *mounts)(spec)
+        if below:
+            user_namespace(spec)
+
+    shown = mountinfo(sh("cat /proc/self/mountinfo", change))
+    for index, (options, expected) in enumerate(wanted):
+        assert shown[f"/tmp/{index}"].options & SOURCE == expected, options
+
+
+def test_a_read_only_dev_has_its_devices(sh: Shell) -> None:
+    def change(spec: rsc.Spec) -> None:
+        (dev,) = [mount for mount in spec.mounts if mount.destination == "/dev"]
+        dev.options = [*dev.options, "ro"]
+
+    said = sh(
+        "ls /dev/pts/ptmx; echo >/dev/null; touch /dev/x 2>&1; cat /proc/self/mountinfo", change
+    )
+    assert said.startswith("/dev/pts/ptmx\ntouch: /dev/x: Read-only file system\n")
+    assert "ro" in mountinfo(said.split("\n", 2)[2])["/dev"].options
+
+
+def test_a_read_only_tmpfs_has_what_the_config_puts_there(sh: Shell) -> None:
+    def change(spec: rsc.Spec) -> None:
+        below = tmpfs(destination="/tmp/a/b"), bind("/usr", "ro", destination="/tmp/c")
+        adding(tmpfs("ro"), *below, tmpfs("ro", destination="/tmp/e"))(spec)
+        spec.process.cwd = "/tmp/d"
+
+    said = sh("pwd; touch /tmp/a/b/x; ls /tmp; touch /tmp/x /tmp/e/x 2>&1", change, check=False)
+    assert said == (
+        "/tmp/d\na\nc\nd\ne\n"
+        "touch: /tmp/x: Read-only file system\ntouch: /tmp/e/x: Read-only file system\n"
+    )
+
+
 RECURSIVE = [
     (["rro"], {"ro"}, {"rw"}),
     (["rnosuid"], {"nosuid"}, set()),

@@ -163,7 +163,7 @@ impl Child<'_> {
             propagation::set_slave(&tree)?;
         }
         let target = self.target_like(&tree, &asked.target)?;
-        set_attributes(&tree, &asked.attributes, asked.recursive.as_ref())?;
+        set_bound(&tree, asked)?;
         mount::attach(tree, target).map_err(Failure::of("move_mount"))
     }
 
@@ -236,6 +236,23 @@ impl Child<'_> {
         self.masks = Masks::default();
         Ok(())
     }
+}
+
+/// A user namespace that the source's mount is older than may not clear most of its attributes
+/// (mount_namespaces(7)): what nobody named stays then.
+fn set_bound(tree: &OwnedFd, asked: &BindMount) -> Done {
+    if asked.not_asked != 0 {
+        let clear = asked.attributes.clear | asked.not_asked;
+        match mount::set_attributes(tree, &MountAttr { clear, ..asked.attributes }, false) {
+            Ok(()) => return set_attributes(tree, &MountAttr::default(), asked.recursive.as_ref()),
+            Err(Errno::EPERM) => {}
+            Err(errno) => return Err(Failure::new("mount_setattr", errno)),
+        }
+        let clear = asked.attributes.clear | asked.not_asked & attr::NOSYMFOLLOW;
+        let attributes = MountAttr { clear, ..asked.attributes };
+        return set_attributes(tree, &attributes, asked.recursive.as_ref());
+    }
+    set_attributes(tree, &asked.attributes, asked.recursive.as_ref())
 }
 
 fn set_attributes(mount: &OwnedFd, one: &MountAttr, all: Option<&MountAttr>) -> Done {

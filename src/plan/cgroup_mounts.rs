@@ -106,6 +106,7 @@ impl Compiler<'_> {
                 with_submounts: false,
                 slave: self.tree == Tree::OnHost,
                 attributes,
+                not_asked: 0,
                 recursive: unless_empty(options.recursive),
             };
             self.push(Step::Bind(bind), json_path);

@@ -159,7 +159,8 @@ impl Display for BindMount {
         write!(f, "{verb} {} on {}", Quoted(&self.source), Quoted(&self.target))?;
         let slave = self.slave.then(|| "rslave".to_owned());
         let words = attribute_words(&self.attributes, self.recursive.as_ref());
-        options(f, &slave.into_iter().chain(words).collect::<Vec<_>>())
+        options(f, &slave.into_iter().chain(words).collect::<Vec<_>>())?;
+        if self.not_asked != 0 { f.write_str(", and no others of its source's") } else { Ok(()) }
     }
 }
 
@@ -358,8 +359,8 @@ impl Step {
             }
             Step::AwaitStart(StartSignal::Parent) => f.write_str("await the word to go on"),
             Step::AwaitStart(StartSignal::Socket) => f.write_str("await start"),
-            Step::NoProgram => f.write_str("fail, for there is no program to run"),
             Step::Ready => f.write_str("say that all is set up"),
+            Step::NoProgram => f.write_str("fail, for there is no program to run"),
             Step::Exec { argv, .. } => {
                 f.write_str("exec")?;
                 argv.as_slice().iter().try_for_each(|arg| write!(f, " {}", Quoted(arg)))

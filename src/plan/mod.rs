@@ -211,6 +211,8 @@ pub(crate) struct Compiler<'a> {
     root_propagation: Option<(u64, bool)>,
     /// Where its mounts go.
     tree: Tree,
+    /// What makes mounts read-only in which more is made first.
+    seals: Vec<Planned>,
 }
 
 impl<'a> Compiler<'a> {
@@ -237,6 +239,7 @@ impl<'a> Compiler<'a> {
             setgroups: situation.setgroups.unwrap_or(facts.setgroups),
             root_propagation: None,
             tree: Tree::Apart,
+            seals: Vec::new(),
         }
     }
 
@@ -299,6 +302,7 @@ impl<'a> Compiler<'a> {
         // Hooks find the container's network as it is to be.
         self.net_devices(spec)?;
         self.hooks_before_pivot();
+        self.steps.append(&mut self.seals);
         // A hook may have brought the network device that one of them names; and they are written
         // through the host's /proc, so before the root changes.
         self.kernel_parameters(spec)?;

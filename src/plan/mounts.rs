@@ -1,6 +1,6 @@
 //! `mounts`, the rootfs and what is hidden in it, as steps.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -9,10 +9,10 @@ use oci_spec::runtime::{Mount, Spec};
 
 use super::host_mounts::Tree;
 use super::options::Options;
-use super::step::{BindMount, FilesystemMount, Step};
+use super::step::{BindMount, FilesystemMount, Planned, Step};
 use super::{Compiler, c_path, c_string};
 use crate::error::{Error, Result};
-use crate::sys::mount::MountAttr;
+use crate::sys::mount::{MountAttr, attr};
 
 /// Some only where there is something to set.
 pub(super) fn unless_empty(attributes: MountAttr) -> Option<MountAttr> {
@@ -24,22 +24,38 @@ impl Compiler<'_> {
     pub(super) fn mounts(&mut self, spec: &Spec) -> Result<()> {
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
             let json_path = format!("$.mounts[{index}]");
-            self.mount(mount, &json_path)?;
+            let options = mount.options().as_deref().unwrap_or_default();
+            let mut options = Options::parse(options, &json_path)?;
+            if options.attributes.set & attr::RDONLY != 0 && is_written_to(spec, index) {
+                self.seal(mount, &mut options, &json_path)?;
+            }
+            self.mount(mount, options, &json_path)?;
         }
         Ok(())
     }
 
-    fn mount(&mut self, mount: &Mount, json_path: &str) -> Result<()> {
-        let no_options = Vec::new();
-        let given = mount.options().as_ref().unwrap_or(&no_options);
-        let options = Options::parse(given, json_path)?;
+    /// Leaves a mount open until all is made that belongs in it.
+    fn seal(&mut self, mount: &Mount, options: &mut Options, json_path: &str) -> Result<()> {
+        options.attributes.set &= !attr::RDONLY;
+        options.superblock.retain(|word| *word != "ro");
+        let step = Step::Remount {
+            target: destination(mount.destination(), json_path)?,
+            parameters: Vec::new(),
+            attributes: MountAttr { set: attr::RDONLY, ..MountAttr::default() },
+            recursive: None,
+        };
+        self.seals.push(Planned { step, asked_by: Some(json_path.to_owned()) });
+        Ok(())
+    }
+
+    fn mount(&mut self, mount: &Mount, options: Options, json_path: &str) -> Result<()> {
         let target = destination(mount.destination(), json_path)?;
         let fstype = mount.typ().as_deref().unwrap_or("none");
         if options.remount {
             self.remount(target, options, json_path);
             return Ok(());
         }
-        let bind = options.bind.is_some() || fstype == "bind";
+        let bind = options.is_bind(fstype);
         check_place(&target, bind, fstype, json_path)?;
         if bind {
             return self.bind(mount, target, options, json_path);
@@ -128,6 +144,7 @@ impl Compiler<'_> {
                 with_submounts: options.bind.unwrap_or(true),
                 slave: self.tree == Tree::OnHost,
                 attributes: options.attributes,
+                not_asked: not_asked(&options.attributes),
                 recursive: unless_empty(options.recursive),
             }),
             json_path,
@@ -182,10 +199,39 @@ const MOUNTABLE_IN_PROC: [&str; 10] = [
     "uptime",
 ];
 
+/// What a bind mount loses that the config says anything of, as with runc and mount(8): the options of
+/// its source that are not asked for. How the access time is kept stays.
+fn not_asked(asked: &MountAttr) -> u64 {
+    let any = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
+    if asked.set | asked.clear == 0 { 0 } else { any & !(asked.set | asked.clear) }
+}
+
+/// Whether more is made in a file system that is made for the container: mount points, devices, the
+/// working directory.
+fn is_written_to(spec: &Spec, index: usize) -> bool {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let mount = &mounts[index];
+    let (path, fstype) = (cleaned(mount.destination()), mount.typ().as_deref());
+    let is_dev = path == Path::new("/dev");
+    let bind = |option: &String| option == "bind" || option == "rbind" || option == "remount";
+    if !(is_dev || fstype == Some("tmpfs")) || mount.options().iter().flatten().any(bind) {
+        return false;
+    }
+    let later = || mounts[index + 1..].iter().map(|mount| cleaned(mount.destination()));
+    // What is mounted over it hides it, and would be made read-only in its place.
+    if later().any(|other| path.starts_with(other)) {
+        return false;
+    }
+    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let devices = devices.into_iter().flatten().map(|device| cleaned(device.path()));
+    let cwd = spec.process().iter().map(|process| cleaned(process.cwd()));
+    is_dev || later().chain(devices).chain(cwd).any(|other| other.starts_with(&path))
+}
+
 /// The path as `..` and `.` leave it where no link is on the way.
-fn cleaned(target: &CString) -> PathBuf {
+fn cleaned(target: &Path) -> PathBuf {
     let mut cleaned = PathBuf::from("/");
-    for part in Path::new(OsStr::from_bytes(target.as_bytes())).components() {
+    for part in target.components() {
         match part {
             Component::Normal(name) => cleaned.push(name),
             Component::ParentDir => drop(cleaned.pop()),
@@ -195,14 +241,18 @@ fn cleaned(target: &CString) -> PathBuf {
     cleaned
 }
 
+fn as_path(target: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(target.to_bytes()))
+}
+
 fn is_proc(target: &CString) -> bool {
-    cleaned(target) == Path::new("/proc")
+    cleaned(as_path(target)) == Path::new("/proc")
 }
 
 /// Refuses what would hide the container's root or its /proc behind something else: programs ask
 /// /proc how they are confined, and confine themselves by it (CVE-2019-16884).
 fn check_place(target: &CString, bind: bool, fstype: &str, json_path: &str) -> Result<()> {
-    let path = cleaned(target);
+    let path = cleaned(as_path(target));
     let refused = |message: &str| {
         let (at, value) = (format!("{json_path}.destination"), Some(format!("{path:?}")));
         Err(Error::spec(at, value, "config.md#mounts", message))

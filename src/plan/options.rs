@@ -37,6 +37,11 @@ impl Options {
         Ok(parsed)
     }
 
+    /// Whether it shows what is there already; the kind may say so as well.
+    pub(super) fn is_bind(&self, fstype: &str) -> bool {
+        self.bind.is_some() || fstype == "bind"
+    }
+
     /// Whether it is asked to be a peer of what it is bound from.
     pub(super) fn is_shared(&self) -> bool {
         [&self.attributes, &self.recursive].iter().any(|a| a.propagation == libc::MS_SHARED)

@@ -66,6 +66,8 @@ pub struct BindMount {
     pub slave: bool,
     /// Attributes of the mount.
     pub attributes: MountAttr,
+    /// Attributes of the source that it does not have, unless a user namespace locks them to it.
+    pub not_asked: u64,
     /// Attributes of all mounts below as well.
     pub recursive: Option<MountAttr>,
 }
@@ -257,10 +259,10 @@ pub enum Step {
     CloseDescriptors { keep: i32 },
     /// Say that the container is created and wait.
     AwaitStart(StartSignal),
-    /// Fail: the container was created with nothing to run in it.
-    NoProgram,
     /// Say that all is set up, and go on: whoever runs a further process has nothing left to do.
     Ready,
+    /// Fail: the container was created with nothing to run in it.
+    NoProgram,
     /// execve(2) of what was found.
     Exec { argv: Strings, envp: Strings },
 }
