@@ -312,6 +312,10 @@ impl<'plan> Child<'plan> {
             self.tell(index)?;
             self.state = self.hear()?;
         }
+        if let (HookPoint::CreateContainer, Some(root)) = (point, &self.root) {
+            // The specification does not say where, and what was written for runc starts there.
+            nix::unistd::fchdir(root).map_err(Failure::of("fchdir"))?;
+        }
         hooks::run(&programs, &self.state, &mut never).map_err(|error| Failure {
             call: "hook",
             errno: error.errno().unwrap_or(Errno::ECHILD),
