@@ -301,7 +301,9 @@ class Container(Checkpoints, Resources):
         """Send a signal to its init, or to ``all`` of its processes (runtime.md#kill).
 
         ``signal`` is a number or a name with or without SIG. An init ignores what it does not
-        handle, but for KILL and STOP (pid_namespaces(7)). Raises ``StateError`` once it is stopped.
+        handle, but for KILL and STOP (pid_namespaces(7)); one that is not started yet ends on TERM,
+        INT and HUP too. KILL reaches all processes of a container without a pid namespace of its
+        own. Raises ``StateError`` once it is stopped.
         """
         number = signal if isinstance(signal, str) else str(int(signal))
         self._core.kill(number, all)

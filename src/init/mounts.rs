@@ -241,18 +241,16 @@ impl Child<'_> {
 /// A user namespace that the source's mount is older than may not clear most of its attributes
 /// (mount_namespaces(7)): what nobody named stays then.
 fn set_bound(tree: &OwnedFd, asked: &BindMount) -> Done {
-    if asked.not_asked != 0 {
-        let clear = asked.attributes.clear | asked.not_asked;
-        match mount::set_attributes(tree, &MountAttr { clear, ..asked.attributes }, false) {
-            Ok(()) => return set_attributes(tree, &MountAttr::default(), asked.recursive.as_ref()),
-            Err(Errno::EPERM) => {}
-            Err(errno) => return Err(Failure::new("mount_setattr", errno)),
+    let without = |not_asked| {
+        let clear = asked.attributes.clear | not_asked;
+        set_attributes(tree, &MountAttr { clear, ..asked.attributes }, asked.recursive.as_ref())
+    };
+    match without(asked.not_asked) {
+        Err(Failure { errno: Errno::EPERM, .. }) if asked.not_asked != 0 => {
+            without(asked.not_asked & attr::NOSYMFOLLOW)
         }
-        let clear = asked.attributes.clear | asked.not_asked & attr::NOSYMFOLLOW;
-        let attributes = MountAttr { clear, ..asked.attributes };
-        return set_attributes(tree, &attributes, asked.recursive.as_ref());
+        set => set,
     }
-    set_attributes(tree, &asked.attributes, asked.recursive.as_ref())
 }
 
 fn set_attributes(mount: &OwnedFd, one: &MountAttr, all: Option<&MountAttr>) -> Done {

@@ -26,7 +26,8 @@ impl Compiler<'_> {
             let json_path = format!("$.mounts[{index}]");
             let options = mount.options().as_deref().unwrap_or_default();
             let mut options = Options::parse(options, &json_path)?;
-            if options.attributes.set & attr::RDONLY != 0 && is_written_to(spec, index) {
+            let sealed = options.attributes.set & attr::RDONLY != 0;
+            if sealed && options.is_new(mount.typ()) && is_written_to(spec, index) {
                 self.seal(mount, &mut options, &json_path)?;
             }
             self.mount(mount, options, &json_path)?;
@@ -55,7 +56,7 @@ impl Compiler<'_> {
             self.remount(target, options, json_path);
             return Ok(());
         }
-        let bind = options.is_bind(fstype);
+        let bind = !options.is_new(mount.typ());
         check_place(&target, bind, fstype, json_path)?;
         if bind {
             return self.bind(mount, target, options, json_path);
@@ -211,10 +212,9 @@ fn not_asked(asked: &MountAttr) -> u64 {
 fn is_written_to(spec: &Spec, index: usize) -> bool {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mount = &mounts[index];
-    let (path, fstype) = (cleaned(mount.destination()), mount.typ().as_deref());
+    let path = cleaned(mount.destination());
     let is_dev = path == Path::new("/dev");
-    let bind = |option: &String| option == "bind" || option == "rbind" || option == "remount";
-    if !(is_dev || fstype == Some("tmpfs")) || mount.options().iter().flatten().any(bind) {
+    if !is_dev && mount.typ().as_deref() != Some("tmpfs") {
         return false;
     }
     let later = || mounts[index + 1..].iter().map(|mount| cleaned(mount.destination()));

@@ -37,9 +37,9 @@ impl Options {
         Ok(parsed)
     }
 
-    /// Whether it shows what is there already; the kind may say so as well.
-    pub(super) fn is_bind(&self, fstype: &str) -> bool {
-        self.bind.is_some() || fstype == "bind"
+    /// Whether it makes a mount of a file system, and shows none that is there already.
+    pub(super) fn is_new(&self, fstype: &Option<String>) -> bool {
+        !self.remount && self.bind.is_none() && fstype.as_deref() != Some("bind")
     }
 
     /// Whether it is asked to be a peer of what it is bound from.
