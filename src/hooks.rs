@@ -1,8 +1,10 @@
 //! Runs hooks: the container's state on their standard input, a time limit, their words in the error.
 
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -37,7 +39,7 @@ pub fn run_program(program: &HookProgram, words: &[u8], interrupt: Interrupt<'_>
     written.map_err(|error| Error::io("write", "the input of a program", &error))?;
     let mut output = scratch()?;
     let argv = Strings::new(program.args.clone());
-    let envp = Strings::new(program.env.clone());
+    let envp = Strings::new(program.env.clone().unwrap_or_else(own_environment));
     let options = spawn::SpawnOptions {
         fds: vec![(input.as_fd(), 0), (output.as_fd(), 1), (output.as_fd(), 2)],
         new_session: false,
@@ -64,6 +66,13 @@ pub fn run_program(program: &HookProgram, words: &[u8], interrupt: Interrupt<'_>
         Some(code) => Err(Error::new(Kind::Other, failure(code, &mut output))),
         None => Err(Error::new(Kind::Other, "ended without a status")),
     }
+}
+
+fn own_environment() -> Vec<CString> {
+    let variable = |(name, value): (OsString, OsString)| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    std::env::vars_os().filter_map(variable).collect()
 }
 
 fn scratch() -> Result<File> {

@@ -514,6 +514,24 @@ def test_hook_has_the_environment_it_is_given(
     assert {line.partition("=")[0] for line in said} <= {"A", "B", "PWD", "SHLVL", "_", "OLDPWD"}
 
 
+def test_hook_without_an_environment_has_the_runtimes(
+    bundle: BundleFactory, cli: CommandLine, box: str, tmp_path: Path
+) -> None:
+    """As with runc; but what runs in the container has nothing of the host's."""
+    outside = [point for point in POINTS if point != "startContainer"]
+
+    def change(spec: rsc.Spec) -> None:
+        spec.hooks = {
+            point: [hook(f"echo ${{MARK-none}} $TERM > {tmp_path}/{point}")] for point in outside
+        }
+
+    env = {**os.environ, "MARK": "outside", "TERM": "dumb"}
+    cli("run", "--bundle", bundle(change, args=["true"]).path, box, env=env)
+    said = {point: (tmp_path / point).read_text() for point in outside}
+    assert said.pop("createContainer") == "none\n"
+    assert set(said.values()) == {"outside dumb\n"}
+
+
 @pytest.mark.parametrize("point", POINTS[:4])
 def test_failing_hook_fails_create(bundle: BundleFactory, root: Path, box: str, point: str) -> None:
     def change(spec: rsc.Spec) -> None:
@@ -525,6 +543,7 @@ def test_failing_hook_fails_create(bundle: BundleFactory, root: Path, box: str, 
     assert "exit status 3: the reason" in message
     assert 'hook "/bin/sh"' in message
     assert f"asked for by $.hooks.{point}[1]" in message
+    assert message.count("asked for by") == 1
     assert Container.list(root) == []
 
 

@@ -1,5 +1,6 @@
 //! `create`, `run` and `exec`: the commands that clone.
 
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -106,6 +107,7 @@ fn make(
         stdio: None,
         keep_descriptors: i32::from(asked.common.preserve_fds) + passed,
         session_keyring: !asked.no_new_keyring,
+        plain_lines: plain_lines(&asked.common),
         pivot: !asked.no_pivot,
         notify: notify::manager().is_some().then_some(&open_ear),
         facts: &Facts::probe()?,
@@ -127,6 +129,12 @@ pub(super) fn check_console(config: &Config, common: &Common, needs_console: boo
             .hint("set $.process.terminal, or leave --console-socket out"));
     }
     Ok(())
+}
+
+/// Whether a terminal's output goes to a file or a pipe, by this process's hands: a script that reads
+/// it wants the lines, as it has them from runc.
+fn plain_lines(common: &Common) -> bool {
+    common.console_socket.is_none() && !std::io::stdout().is_terminal()
 }
 
 /// Refuses to hand on descriptors that the caller has not opened: it counts on the program having
@@ -178,6 +186,7 @@ pub(super) fn exec(root: &Root, asked: Exec, stage: Stage) -> Result<u8> {
         stdio: None,
         keep_descriptors: asked.common.preserve_fds.into(),
         cgroups: &asked.cgroup,
+        plain_lines: plain_lines(&asked.common),
         ignore_paused: asked.ignore_paused,
         facts: &Facts::probe()?,
         warn: &crate::warn,

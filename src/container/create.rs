@@ -42,6 +42,8 @@ pub struct Creation<'a> {
     pub keep_descriptors: i32,
     /// Whether it has a session keyring of its own.
     pub session_keyring: bool,
+    /// Whether what it says on its terminal ends up where no carriage return belongs.
+    pub plain_lines: bool,
     /// Whether the host's tree goes, or stays below the rootfs.
     pub pivot: bool,
     /// Who makes the folder of the socket on which the program says that it is ready, if one is to.
@@ -81,6 +83,7 @@ pub fn create(mut creation: Creation<'_>) -> Result<(Running, Created)> {
     let situation = Situation {
         keep_descriptors: creation.keep_descriptors,
         session_keyring: creation.session_keyring,
+        plain_lines: creation.plain_lines,
         pivot: creation.pivot,
         tree: creation.root.tree(creation.id),
         ..Situation::new(creation.id, creation.bundle, creation.start)

@@ -27,6 +27,8 @@ pub struct Execution<'a> {
     pub keep_descriptors: i32,
     /// Cgroups inside of the container's to be in; none for the container's own.
     pub cgroups: &'a [String],
+    /// Whether what it says on its terminal ends up where no carriage return belongs.
+    pub plain_lines: bool,
     /// Enter a paused container too: the program runs once it is resumed.
     pub ignore_paused: bool,
     /// The host.
@@ -56,6 +58,7 @@ pub fn exec(execution: Execution<'_>) -> Result<Running> {
         keep_descriptors: execution.keep_descriptors,
         setgroups: allows_setgroups(held.state.init.pid),
         session_keyring: held.state.session_keyring,
+        plain_lines: execution.plain_lines,
         tree: execution.root.tree(execution.id),
         ..Situation::new(execution.id, &held.state.bundle, StartSignal::Parent)
     };

@@ -216,7 +216,9 @@ impl<'plan> Child<'plan> {
             Step::Hooks(point) => self.hooks(index, *point),
             Step::AwaitStart(signal) => self.await_start(index, *signal),
             Step::Ready => self.tell(index),
-            Step::Terminal { size, owner, console } => self.terminal(*size, *owner, *console),
+            Step::Terminal { size, owner, console, plain_lines } => {
+                self.terminal(*size, *owner, *console, *plain_lines)
+            }
             Step::Stdio { owner } => self.take_stdio(*owner),
             Step::DetachPropagation(_)
             | Step::DetachMountOf { .. }
@@ -305,8 +307,9 @@ impl<'plan> Child<'plan> {
             HookPoint::CreateContainer => self.plan.hooks.create_container.clone(),
             HookPoint::StartContainer => self.plan.hooks.start_container.clone(),
         };
-        for program in programs.iter_mut().filter(|program| program.inherits) {
-            program.env.extend(self.home.clone());
+        // What runs them here is no program of the host's whose variables they could have.
+        for program in &mut programs {
+            program.env.get_or_insert_with(|| self.variables(point));
         }
         if point != HookPoint::StartContainer {
             self.tell(index)?;
@@ -321,6 +324,17 @@ impl<'plan> Child<'plan> {
             errno: error.errno().unwrap_or(Errno::ECHILD),
             detail: error.to_string(),
         })
+    }
+
+    /// What a hook has that has no word of its own: in the container that of its program. The
+    /// specification does not say, and runc does so.
+    fn variables(&self, point: HookPoint) -> Vec<CString> {
+        let of_program = self.plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::Exec { envp, .. } if point == HookPoint::StartContainer => Some(envp),
+            _ => None,
+        });
+        let own = of_program.map(|envp| envp.as_slice().iter().chain(&self.home));
+        own.into_iter().flatten().cloned().collect()
     }
 
     fn await_start(&mut self, index: usize, signal: StartSignal) -> Done {

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Uid, fchown};
 
 use super::{Child, Done, Failure, Root, channel};
@@ -19,12 +20,16 @@ impl Child<'_> {
         size: Option<pty::Size>,
         owner: Option<u32>,
         console: bool,
+        plain_lines: bool,
     ) -> Done {
         let root = self.root()?;
         let ptmx = open_ptmx(&root)?;
         let peer = pty::open_peer(&ptmx).map_err(Failure::of("ioctl"))?;
         if let Some(size) = size {
             pty::resize(&peer, size).map_err(Failure::of("ioctl"))?;
+        }
+        if plain_lines {
+            end_lines_plainly(&peer).map_err(Failure::of("tcsetattr"))?;
         }
         if let Some(owner) = owner {
             fchown(&peer, Some(Uid::from_raw(owner)), None).map_err(Failure::of("fchown"))?;
@@ -52,6 +57,13 @@ impl Child<'_> {
         }
         Ok(())
     }
+}
+
+/// A terminal puts a carriage return before each line's end for a screen to go back to the margin.
+fn end_lines_plainly(terminal: &OwnedFd) -> nix::Result<()> {
+    let mut settings = tcgetattr(terminal)?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(terminal, SetArg::TCSANOW, &settings)
 }
 
 /// The host's /dev/null is on a mount that the container has not: who looks at it from inside, and

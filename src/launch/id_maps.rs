@@ -81,8 +81,7 @@ fn run_helper(child: Pid, map: &IdMap, which: &Which, asked_by: &str) -> Result<
     let program = HookProgram {
         path: c_string(path.clone()),
         args: args.into_iter().map(c_string).collect(),
-        env: Vec::new(),
-        inherits: false,
+        env: Some(Vec::new()),
         timeout: None,
         asked_by: asked_by.to_owned(),
     };

@@ -315,7 +315,8 @@ fn failed_step(
         return Error::call(call, "in the container's init", errno);
     };
     let error = match planned.step {
-        Step::Hooks(_) => Error::new(Kind::Other, detail.unwrap_or_default()),
+        // Which one it was and what asked for it is in there.
+        Step::Hooks(_) => return Error::new(Kind::Other, detail.unwrap_or_default()),
         Step::NoProgram => crate::plan::process_required(),
         ref step => Error::step(&step.to_string(), call, path_of(step), errno, detail),
     };

@@ -299,11 +299,12 @@ impl Display for Step {
             Step::Hooks(point) => write!(f, "run {point} hooks"),
             Step::Mask(path) => write!(f, "mask {}", Quoted(path)),
             Step::ReadOnly(path) => write!(f, "make {} read-only", Quoted(path)),
-            Step::Terminal { size, console, .. } => {
+            Step::Terminal { size, console, plain_lines, .. } => {
                 f.write_str("open a terminal")?;
                 if let Some(size) = size {
                     write!(f, " of {} rows and {} columns", size.rows, size.columns)?;
                 }
+                f.write_str(if *plain_lines { ", with plain ends of lines" } else { "" })?;
                 f.write_str(if *console { ", /dev/console too" } else { "" })
             }
             Step::Stdio { .. } => f.write_str("take the caller's standard streams"),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use oci_spec::runtime::{Hook, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::process::environment;
 use super::step::{HookPoint, Step};
 use super::{Compiler, c_path, c_string};
 use crate::error::Result;
@@ -18,11 +17,8 @@ pub struct HookProgram {
     pub path: CString,
     /// Its argument vector, its own name first.
     pub args: Vec<CString>,
-    /// Its whole environment.
-    pub env: Vec<CString>,
-    /// Whether that is the program's, which is given HOME too.
-    #[serde(default)]
-    pub inherits: bool,
+    /// Its whole environment; none for that of whoever runs it.
+    pub env: Option<Vec<CString>>,
     /// How long it may take.
     pub timeout: Option<Duration>,
     /// The line of the config.
@@ -48,56 +44,41 @@ impl HookPrograms {
     /// Reads the config's hooks.
     pub(super) fn of(spec: &Spec) -> Result<Self> {
         let Some(hooks) = spec.hooks() else { return Ok(HookPrograms::default()) };
-        // In the container, with its program's variables where a hook has no word of its own.
-        let inherited = spec.process().as_ref().map(environment).transpose()?;
         #[allow(deprecated, reason = "prestart is part of the specification, deprecated there too")]
-        let mut create_runtime = programs(hooks.prestart(), "prestart", None)?;
-        create_runtime.extend(programs(hooks.create_runtime(), "createRuntime", None)?);
+        let mut create_runtime = programs(hooks.prestart(), "prestart")?;
+        create_runtime.extend(programs(hooks.create_runtime(), "createRuntime")?);
         Ok(HookPrograms {
             create_runtime,
-            create_container: programs(hooks.create_container(), "createContainer", None)?,
-            start_container: programs(
-                hooks.start_container(),
-                "startContainer",
-                inherited.as_deref(),
-            )?,
-            poststart: programs(hooks.poststart(), "poststart", None)?,
-            poststop: programs(hooks.poststop(), "poststop", None)?,
+            create_container: programs(hooks.create_container(), "createContainer")?,
+            start_container: programs(hooks.start_container(), "startContainer")?,
+            poststart: programs(hooks.poststart(), "poststart")?,
+            poststop: programs(hooks.poststop(), "poststop")?,
         })
     }
 }
 
-fn programs(
-    hooks: &Option<Vec<Hook>>,
-    kind: &str,
-    inherited: Option<&[CString]>,
-) -> Result<Vec<HookProgram>> {
+fn programs(hooks: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<HookProgram>> {
     hooks
         .iter()
         .flatten()
         .enumerate()
-        .map(|(index, hook)| program(hook, format!("$.hooks.{kind}[{index}]"), inherited))
+        .map(|(index, hook)| program(hook, format!("$.hooks.{kind}[{index}]")))
         .collect()
 }
 
-fn program(hook: &Hook, asked_by: String, inherited: Option<&[CString]>) -> Result<HookProgram> {
-    let list = |strings: Option<&Vec<String>>, name: &str| -> Result<Vec<CString>> {
-        let strings = strings.into_iter().flatten();
-        strings.map(|string| c_string(string, || format!("{asked_by}.{name}"))).collect()
+fn program(hook: &Hook, asked_by: String) -> Result<HookProgram> {
+    let list = |strings: &[String], name: &str| -> Result<Vec<CString>> {
+        strings.iter().map(|string| c_string(string, || format!("{asked_by}.{name}"))).collect()
     };
     let path = c_path(hook.path(), || format!("{asked_by}.path"))?;
-    let mut args = list(hook.args().as_ref(), "args")?;
+    let mut args = list(hook.args().as_deref().unwrap_or_default(), "args")?;
     if args.is_empty() {
         args.push(path.clone());
     }
-    let inherited = inherited.filter(|_| hook.env().is_none());
-    let env = match inherited {
-        Some(inherited) => inherited.to_vec(),
-        None => list(hook.env().as_ref(), "env")?,
-    };
+    let env = hook.env().as_deref().map(|env| list(env, "env")).transpose()?;
     let timeout =
         hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    Ok(HookProgram { path, args, env, inherits: inherited.is_some(), timeout, asked_by })
+    Ok(HookProgram { path, args, env, timeout, asked_by })
 }
 
 impl Compiler<'_> {

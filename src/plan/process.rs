@@ -49,7 +49,9 @@ impl Compiler<'_> {
             }),
             None => None,
         };
-        self.push(Step::Terminal { size, owner, console }, "$.process.terminal");
+        let plain_lines = self.situation.plain_lines;
+        let step = Step::Terminal { size, owner, console, plain_lines };
+        self.push(step, "$.process.terminal");
         Ok(())
     }
 
@@ -250,7 +252,7 @@ fn lacks_home(process: &Process) -> bool {
 
 /// Of several variables of one name the last, as with runc: getenv(3) would find the first. Without
 /// HOME where that is looked up.
-pub(super) fn environment(process: &Process) -> Result<Vec<CString>> {
+fn environment(process: &Process) -> Result<Vec<CString>> {
     let variables = process.env().as_deref().unwrap_or_default();
     let mut named = HashSet::new();
     let mut is_last = |variable: &str| named.insert(variable.split('=').next().map(str::to_owned));

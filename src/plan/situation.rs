@@ -19,6 +19,8 @@ pub struct Situation {
     pub setgroups: Option<bool>,
     /// Whether the container has a session keyring of its own.
     pub session_keyring: bool,
+    /// Whether what the program says on its terminal ends up where no carriage return belongs.
+    pub plain_lines: bool,
     /// Whether the host's tree goes, or stays below the rootfs.
     pub pivot: bool,
     /// The folder on which the container's tree is mounted, if its mount namespace is the host's.
@@ -37,6 +39,7 @@ impl Situation {
             keep_descriptors: 0,
             setgroups: None,
             session_keyring: true,
+            plain_lines: false,
             pivot: true,
             tree,
         }

@@ -208,7 +208,7 @@ pub enum Step {
     /// Make a path read-only; skipped where it does not exist.
     ReadOnly(CString),
     /// A terminal of the container's own on descriptors 0, 1 and 2 and on /dev/console.
-    Terminal { size: Option<Size>, owner: Option<u32>, console: bool },
+    Terminal { size: Option<Size>, owner: Option<u32>, console: bool, plain_lines: bool },
     /// The caller's descriptors on 0, 1 and 2.
     Stdio { owner: Option<u32> },
     /// Make the rootfs `/` and let go of the host's tree.
