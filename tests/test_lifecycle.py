@@ -607,6 +607,19 @@ def test_failing_hook_runs_poststop(
     assert out.exists()
 
 
+@pytest.mark.parametrize("point", ["createContainer", "startContainer"])
+def test_what_a_failing_hook_in_the_container_says(
+    bundle: BundleFactory, root: Path, box: str, point: str
+) -> None:
+    words = " ".join(map(str, range(250)))
+
+    def change(spec: rsc.Spec) -> None:
+        spec.hooks = {point: [hook(f"echo {words} >&2; exit 3")]}
+
+    with pytest.raises(rsc.ContainerError, match=f"exit status 3: {words} \\(asked for by"):
+        Container.run(box, bundle(change, args=["true"]), root=root)
+
+
 def test_hook_over_its_timeout(bundle: BundleFactory, root: Path, box: str) -> None:
     def change(spec: rsc.Spec) -> None:
         spec.hooks = {"createRuntime": [hook("exec sleep 1000", timeout=1)]}

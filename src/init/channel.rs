@@ -1,4 +1,4 @@
-//! What the child and its parent say to each other: messages of a fixed size.
+//! What the child and its parent say to each other: a few numbers, and for a failure its words.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,9 +11,10 @@ use nix::unistd::Pid;
 use super::Failure;
 use crate::sys::socket;
 
-/// Bytes in a message of the child.
-const SIZE: usize = 192;
-const TEXT: usize = 8;
+/// Bytes before a message's text.
+const HEADER: usize = 8;
+/// Bytes in a message of the child at most: a hook's last words fit in.
+const LONGEST_MESSAGE: usize = 2048;
 
 /// A message of the child.
 #[derive(Debug)]
@@ -45,8 +46,8 @@ const FAILED: u8 = 3;
 const BORN: u8 = 4;
 const LISTENER: u8 = 5;
 
-fn header(tag: u8, step: usize, number: i32) -> [u8; SIZE] {
-    let mut message = [0; SIZE];
+fn header(tag: u8, step: usize, number: i32) -> [u8; HEADER] {
+    let mut message = [0; HEADER];
     message[0] = tag;
     // A plan has a few hundred steps.
     message[2..4].copy_from_slice(&(step as u16).to_le_bytes());
@@ -127,11 +128,9 @@ pub(super) fn send_listener(channel: BorrowedFd<'_>, listener: BorrowedFd<'_>) -
 
 /// Tells whoever waits that a step failed; a peer that is gone needs no telling.
 pub(super) fn send_failed(channel: BorrowedFd<'_>, step: usize, failure: &Failure) {
-    let mut message = header(FAILED, step, failure.errno as i32);
-    let text = failure.call.bytes().chain([0]).chain(failure.detail.bytes());
-    for (byte, place) in text.zip(&mut message[TEXT..]) {
-        *place = byte;
-    }
+    let header = header(FAILED, step, failure.errno as i32);
+    let mut message = [&header, failure.call.as_bytes(), &[0], failure.detail.as_bytes()].concat();
+    message.truncate(LONGEST_MESSAGE);
     let _ = socket::send(channel, &message, &[]);
 }
 
@@ -140,7 +139,7 @@ pub(super) fn send_failed(channel: BorrowedFd<'_>, step: usize, failure: &Failur
 /// # Errors
 /// EBADMSG for what no child of ours sends; else recvmsg(2)'s.
 pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
-    let mut buffer = [0; SIZE];
+    let mut buffer = [0; LONGEST_MESSAGE];
     let received = loop {
         match socket::receive(channel, &mut buffer) {
             Err(Errno::EINTR) => {}
@@ -149,9 +148,10 @@ pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
             received => break received?,
         }
     };
-    let Some((SIZE, mut fds)) = received else {
-        return if received.is_none() { Ok(None) } else { Err(Errno::EBADMSG) };
-    };
+    let Some((length, mut fds)) = received else { return Ok(None) };
+    if length < HEADER {
+        return Err(Errno::EBADMSG);
+    }
     let step = usize::from(u16::from_le_bytes([buffer[2], buffer[3]]));
     let number = i32::from_le_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
     match (buffer[0], fds.pop()) {
@@ -161,7 +161,7 @@ pub fn receive(channel: BorrowedFd<'_>) -> nix::Result<Option<Message>> {
         (LISTENER, Some(listener)) => Ok(Some(Message::Listener(listener))),
         (FAILED, None) => {
             let errno = Errno::from_raw(number);
-            let mut texts = buffer[TEXT..].split(|byte| *byte == 0);
+            let mut texts = buffer[HEADER..length].split(|byte| *byte == 0);
             let mut text = || texts.next().map(|text| String::from_utf8_lossy(text).into_owned());
             let call = text().unwrap_or_default();
             let detail = text().filter(|detail| !detail.is_empty());
