@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -118,7 +119,8 @@ def test_exit_status(
         # The init of a pid namespace cannot kill itself, so another does it from outside.
         place = bundle(args=["sleep", "1000"])
         program = subprocess.Popen(cli.argv("run", "-b", place.path, box), **QUIET_POPEN)
-        eventually(lambda: box in cli("list").stdout and status(cli, box) == "running", "a run")
+        listed = functools.partial(cli, "list", check=False)
+        eventually(lambda: box in listed().stdout and status(cli, box) == "running", "a run")
         cli("kill", box, "9")
         assert program.wait(PATIENCE) == 128 + 9
         return
@@ -336,6 +338,10 @@ def test_list(cli: CommandLine, running: str, sleeper: rsc.Bundle) -> None:
 
 
 def test_list_of_nothing(cli: CommandLine) -> None:
+    done = cli("list", check=False)
+    assert done.returncode == 1
+    assert f'open "{cli.root}": ENOENT: no such file or directory; ' in done.stderr
+    cli.root.mkdir()
     assert cli("list", "-q").stdout == ""
     assert len(cli("list").stdout.splitlines()) == 1
     # An engine takes it for a list of containers, which null is not.

@@ -37,6 +37,7 @@ def test_nothing_that_is_opened_takes_the_place_of_a_closed_stream(
 
 @pytest.mark.parametrize("words", [["list"], ["features"], ["help"], ["--version"]], ids=" ".join)
 def test_output_that_nobody_reads_is_no_fault(cli: CommandLine, words: list[str]) -> None:
+    cli.root.mkdir()
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as pipe:

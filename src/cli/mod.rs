@@ -118,7 +118,10 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
         Command::Checkpoint(Deferred(asked)) => criu::checkpoint(&root()?, *asked).map(done),
         Command::Restore(Deferred(asked)) => criu::restore(&root()?, *asked),
-        Command::List { format, quiet } => list(&root()?, format, quiet).map(done),
+        Command::List { format, quiet } => {
+            arguments.root.as_deref().map_or(Ok(()), must_exist)?;
+            list(&root()?, format, quiet).map(done)
+        }
         Command::Ps { format, words } => ps::ps(&root()?, format, &words).map(done),
         Command::Events { interval, stats, id } => {
             events::events(&root()?, &id, &interval, stats).map(done)
@@ -153,6 +156,14 @@ fn state(root: &Root, id: &str) -> Result<()> {
     let (state, _) = container::state(root, id)?;
     print(&json(&state));
     Ok(())
+}
+
+/// The default folder is not there before the first container; one that was named and is not is a
+/// slip, of which an empty list would not tell.
+fn must_exist(root: &std::path::Path) -> Result<()> {
+    std::fs::metadata(root)
+        .map(drop)
+        .map_err(|error| Error::io("open", root, &error).hint("name a folder that holds states"))
 }
 
 fn list(root: &Root, format: args::ListFormat, quiet: bool) -> Result<()> {
