@@ -128,15 +128,23 @@ def test_force_deletes_what_runs(bundle: BundleFactory, root: Path, box: str, pa
         container.delete()
 
 
-@pytest.mark.requires_root("to mount proc without a pid namespace")
-def test_delete_ends_what_the_init_left(bundle: BundleFactory, root: Path, box: str) -> None:
-    def share_pids(spec: rsc.Spec) -> None:
+def with_another(
+    bundle: BundleFactory, root: Path, box: str, program: str
+) -> tuple[Container, Path]:
+    """A container without a pid namespace, and in /proc another process of it than its init."""
+
+    def change(spec: rsc.Spec) -> None:
         spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "pid"]
 
-    made = bundle(share_pids, args=["sh", "-c", "sleep 1000 & echo $!"])
+    made = bundle(change, args=["sh", "-c", f"sleep 1000 & echo $!; exec {program}"])
     container = Container.run(box, made, root=root, stdout=rsc.PIPE)
     with container.init.stdout as stdout:
-        left = Path("/proc", stdout.readline().decode().strip())
+        return container, Path("/proc", stdout.readline().decode().strip())
+
+
+@pytest.mark.requires_root("to mount proc without a pid namespace")
+def test_delete_ends_what_the_init_left(bundle: BundleFactory, root: Path, box: str) -> None:
+    container, left = with_another(bundle, root, box, "true")
     assert container.wait(30) == 0
     assert left.exists()
     container.delete()
@@ -149,14 +157,7 @@ def test_kill_ends_all_that_have_no_pid_namespace(
     bundle: BundleFactory, root: Path, box: str, ended: bool
 ) -> None:
     """The end of their init alone would not be theirs (pid_namespaces(7))."""
-
-    def share_pids(spec: rsc.Spec) -> None:
-        spec.linux.namespaces = [n for n in spec.linux.namespaces if n.type != "pid"]
-
-    made = bundle(share_pids, args=["sh", "-c", "sleep 1000 & echo $!; exec sleep 1000"])
-    container = Container.run(box, made, root=root, stdout=rsc.PIPE)
-    with container.init.stdout as stdout:
-        left = Path("/proc", stdout.readline().decode().strip())
+    container, left = with_another(bundle, root, box, "sleep 1000")
     if ended:
         container.init.kill()
         assert container.wait(30) == -9
