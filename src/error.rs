@@ -203,7 +203,7 @@ impl Error {
 
 /// A value in an error is there to be recognised, not to fill the screen, nor to steer the terminal:
 /// JSON leaves DEL and the control characters past it as they are.
-fn shortened(value: &str) -> String {
+pub(crate) fn shortened(value: &str) -> String {
     const SHOWN: usize = 120;
     let cut = value.char_indices().nth(SHOWN).map(|(cut, _)| cut);
     let mut shown = String::new();

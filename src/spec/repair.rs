@@ -7,6 +7,7 @@ use serde::de::value::{Error as NameError, StrDeserializer};
 use serde_json::{Map, Value};
 
 use super::{Warning, names, section};
+use crate::error::shortened;
 use crate::{Error, Result, suggest};
 
 /// Rewrites a config, equal in meaning, until the types take it.
@@ -96,7 +97,8 @@ fn drop_unknown_capabilities(
             continue;
         }
         // In the words that are looked for in the logs of other runtimes.
-        let mut message = format!("ignoring unknown or unavailable capabilities: [{name}]");
+        let shown = shortened(name);
+        let mut message = format!("ignoring unknown or unavailable capabilities: [{shown}]");
         if let Some(near) = nearest_capability(name) {
             message.push_str(&format!("; did you mean {near:?}?"));
         }

@@ -220,6 +220,10 @@ fn unknown_capabilities_are_left_out_with_a_warning() {
 fn errors_do_not_steer_the_terminal() {
     let error = refused(&[("/linux/namespaces/0/type", json!("\u{9b}2J\u{7f}\n"))]);
     assert!(error.to_string().contains(r#""\u009b2J\u007f\n""#), "{error}");
+    // Nor do warnings, which an error tells of that may come of them.
+    let names = json!(["CAP_\u{9b}2J"]);
+    let change = [("/process/capabilities/bounding", names)];
+    warns(&change, "$.process.capabilities.bounding[0]", r"[CAP_\u009b2J]");
 }
 
 #[test]
