@@ -15,8 +15,8 @@ use crate::container::{self, Config, Created, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::helper::ProcessRequest;
 use crate::launch::{Cradle, Stage};
-use crate::plan::Facts;
 use crate::plan::step::StartSignal;
+use crate::plan::{Facts, namespace_asked_for};
 use crate::state::{Folder, Root};
 use crate::sys::{pidfd, socket};
 
@@ -157,13 +157,9 @@ fn check_preserved(first: i32, count: u16) -> Result<()> {
 
 /// Whether the container has a network namespace that the host's root may make beforehand.
 fn wants_network(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let has = |typ| {
-        let mut all = namespaces.into_iter().flatten();
-        all.find(|namespace| namespace.typ() == typ)
-    };
-    has(LinuxNamespaceType::Network).is_some_and(|network| network.path().is_none())
-        && has(LinuxNamespaceType::User).is_none()
+    let asked = |typ| namespace_asked_for(spec, typ);
+    asked(LinuxNamespaceType::Network).is_some_and(|network| network.path().is_none())
+        && asked(LinuxNamespaceType::User).is_none()
 }
 
 fn no_console(at: &str) -> Error {
@@ -251,7 +247,6 @@ fn process(asked: &Exec, spec: &Spec) -> Result<Process> {
     Ok(process)
 }
 
-/// getenv(3) finds the first of a name, so what is asked for takes the place of what is there.
 /// Ambient only where it is inheritable, which that needs; so does runc.
 fn add_capabilities(process: &mut Process, asked: &[String]) -> Result<()> {
     if asked.is_empty() {

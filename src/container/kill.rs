@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use oci_spec::runtime::LinuxNamespaceType;
 
 use super::Held;
 use crate::error::{Error, Kind, Result};
+use crate::plan::namespace_asked_for;
 use crate::state::{Root, Status, pidfd_of};
 use crate::sys::pidfd;
 
@@ -34,11 +35,8 @@ pub fn kill(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
 /// Whether its processes are in a pid namespace that was there before it.
 fn shares_pids(held: &Held) -> Result<bool> {
     let spec = held.state.spec()?;
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let own = |namespace: &LinuxNamespace| {
-        namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
-    };
-    Ok(!namespaces.into_iter().flatten().any(own))
+    let pids = namespace_asked_for(&spec, LinuxNamespaceType::Pid);
+    Ok(pids.is_none_or(|pids| pids.path().is_some()))
 }
 
 fn kill_init(held: &Held, signal: i32) -> Result<()> {

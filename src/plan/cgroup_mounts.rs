@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::host_mounts::Tree;
 use super::mounts::{below, unless_empty};
+use super::namespaces::asked_for;
 use super::options::Options;
 use super::step::{BindMount, FilesystemMount, Namespace, Step};
 use super::{Compiler, c_path, c_string};
@@ -18,8 +19,7 @@ use crate::sys::mount::{MountAttr, attr};
 /// namespace of its own and a mount in which it may write (config-linux.md#cgroup-ownership).
 pub(super) fn owner(spec: &Spec) -> Option<u32> {
     let linux = spec.linux().as_ref()?;
-    let namespace = |of| linux.namespaces().iter().flatten().find(move |it| it.typ() == of);
-    namespace(LinuxNamespaceType::Cgroup).filter(|it| it.path().is_none())?;
+    asked_for(spec, LinuxNamespaceType::Cgroup).filter(|it| it.path().is_none())?;
     let writable = |mount: &Mount| {
         matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
             && mount.destination() == Path::new("/sys/fs/cgroup")
@@ -29,7 +29,7 @@ pub(super) fn owner(spec: &Spec) -> Option<u32> {
         return None;
     }
     let user = spec.process().as_ref()?.user().uid();
-    let Some(own) = namespace(LinuxNamespaceType::User) else { return Some(user) };
+    let Some(own) = asked_for(spec, LinuxNamespaceType::User) else { return Some(user) };
     // Of one that is joined, the ids are not in the config.
     own.path().is_none().then_some(())?;
     linux.uid_mappings().iter().flatten().find_map(|range| {

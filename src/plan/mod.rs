@@ -42,6 +42,7 @@ pub use id_mapped::{MappedTree, MountIds};
 pub use id_maps::{IdMap, IdMaps};
 pub use labels::SecurityModules;
 pub use namespaces::Born;
+pub(crate) use namespaces::asked_for as namespace_asked_for;
 pub use net_devices::NetDevice;
 pub(crate) use options::option_names;
 pub use process::required as process_required;

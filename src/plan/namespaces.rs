@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::id_maps::IdMaps;
@@ -203,6 +203,15 @@ fn time_offsets(spec: &Spec) -> String {
 
 /// The namespaces that exec joins: those that the init does not share with the host.
 pub(super) fn of_container(spec: &Spec) -> i32 {
-    let asked = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    asked.into_iter().flatten().fold(0, |flags, namespace| flags | kind(namespace.typ()).flag())
+    asked(spec).fold(0, |flags, namespace| flags | kind(namespace.typ()).flag())
+}
+
+/// The namespace of a kind that the config asks for: one of the container's own unless it has a path.
+pub(crate) fn asked_for(spec: &Spec, typ: LinuxNamespaceType) -> Option<&LinuxNamespace> {
+    asked(spec).find(|namespace| namespace.typ() == typ)
+}
+
+fn asked(spec: &Spec) -> impl Iterator<Item = &LinuxNamespace> {
+    let linux = spec.linux().as_ref();
+    linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten()
 }

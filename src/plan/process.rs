@@ -254,10 +254,13 @@ fn lacks_home(process: &Process) -> bool {
 /// HOME where that is looked up.
 fn environment(process: &Process) -> Result<Vec<CString>> {
     let variables = process.env().as_deref().unwrap_or_default();
-    let mut named = HashSet::new();
-    let mut is_last = |variable: &str| named.insert(variable.split('=').next().map(str::to_owned));
-    let mut kept: Vec<(usize, &String)> =
-        variables.iter().enumerate().rev().filter(|(_, variable)| is_last(variable)).collect();
+    let mut later = HashSet::new();
+    let mut kept: Vec<(usize, &String)> = variables
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, variable)| later.insert(variable.split('=').next()))
+        .collect();
     if lacks_home(process) {
         kept.retain(|(_, variable)| !variable.starts_with("HOME="));
     }

@@ -98,7 +98,7 @@ pub struct DeviceNode {
 /// How an init that is set up is told to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartSignal {
-    /// By the process that created it, at once: `run`.
+    /// By the process that created it: `run` at once, `exec` when a filter's listener is handed on.
     Parent,
     /// By whoever connects to the container's start socket: `create`, then `start`.
     Socket,
