@@ -182,7 +182,8 @@ touch /in-root; ls -l /in-root | awk '{print $1, $3, $4}'
         ["--cgroupns", "host"],
         ["--ulimit", "nofile=100:200", "--sysctl", "net.ipv4.ip_forward=1", "--shm-size", "1m"],
         ["--device", "/dev/full:/dev/brimful:r", "--env", "A=b", "--oom-score-adj", "500"],
-        ["--volume", "/etc:/mnt:ro", "--volume", "/anonymous"],
+        # Of different depths: Docker mounts those of the same depth in random order.
+        ["--volume", "/etc:/srv/etc:ro", "--volume", "/anonymous"],
     ],
     ids=lambda options: " ".join(options) or "defaults",
 )
