@@ -3,11 +3,12 @@
 //! runc's flags are those of Go: one dash is as good as two, a flag that is on or off may be given a
 //! value, any other takes the next word whatever that begins with, and an empty value is none.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use clap::{Arg, Command};
+use clap::Arg;
+
+use super::args::Command;
 
 /// After the container, every word is the program's, or ps(1)'s.
 const TAKE_THE_REST: [&str; 2] = ["exec", "ps"];
@@ -17,32 +18,29 @@ const TAKE_THE_REST: [&str; 2] = ["exec", "ps"];
 const NEVER_EMPTY: [&str; 6] =
     ["interval", "preserve-fds", "additional-gids", "status-fd", "pids-limit", "blkio-weight"];
 
-/// The words, without the program's name, for `command`.
+/// The words, without the program's name, for `program`, which gets the definition of the command
+/// that they ask for.
 pub(super) fn rewrite(
     words: impl IntoIterator<Item = OsString>,
-    command: &Command,
-) -> Vec<OsString> {
-    let mut level = Cow::Borrowed(command);
+    program: clap::Command,
+) -> (Vec<OsString>, clap::Command) {
+    let mut command: Option<clap::Command> = None;
     let mut rewritten = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let Some((name, value)) = flag(&word) else {
-            let is_end = word == "--";
-            let deeper = word.to_str().and_then(|word| command.find_subcommand(word));
+            let takes_the_rest = |it: &clap::Command| TAKE_THE_REST.contains(&it.get_name());
+            let is_last = word == "--" || command.as_ref().is_some_and(takes_the_rest);
+            if command.is_none() {
+                command = word.to_str().and_then(Command::definition);
+            }
             rewritten.push(word);
-            match deeper {
-                Some(deeper) if level.get_name() == command.get_name() => {
-                    // Its flags are made no earlier.
-                    let mut deeper = deeper.clone();
-                    deeper.build();
-                    level = Cow::Owned(deeper);
-                }
-                _ if is_end || TAKE_THE_REST.contains(&level.get_name()) => break,
-                _ => {}
+            if is_last {
+                break;
             }
             continue;
         };
-        let Some(known) = find(&level, name) else {
+        let Some(known) = find(command.as_ref().unwrap_or(&program), name) else {
             // clap knows this one by itself, and the others it is to complain about.
             rewritten.push(if name == "help" { "--help".into() } else { word });
             continue;
@@ -70,7 +68,7 @@ pub(super) fn rewrite(
         }
     }
     rewritten.extend(words);
-    rewritten
+    (rewritten, program.subcommands(command))
 }
 
 /// The name of a flag, and the value that is joined to it.
@@ -83,7 +81,7 @@ fn flag(word: &OsStr) -> Option<(&str, Option<&OsStr>)> {
     (!name.is_empty() && !name.starts_with('-')).then_some((name, value))
 }
 
-fn find<'a>(level: &'a Command, name: &str) -> Option<&'a Arg> {
+fn find<'a>(level: &'a clap::Command, name: &str) -> Option<&'a Arg> {
     let mut letters = name.chars();
     let letter = letters.next().filter(|_| letters.next().is_none());
     level
@@ -117,11 +115,8 @@ mod tests {
             ("update --cpu-quota -1 box", "update --cpu-quota=-1 box"),
         ] {
             let words = written.split(' ').map(Into::into);
-            assert_eq!(
-                rewrite(words, &Arguments::command()).join(OsStr::new(" ")),
-                read,
-                "{written}"
-            );
+            let (rewritten, _) = rewrite(words, Arguments::command());
+            assert_eq!(rewritten.join(OsStr::new(" ")), read, "{written}");
         }
     }
 }

@@ -15,7 +15,7 @@ mod table;
 mod update;
 mod usage;
 
-use self::args::{Arguments, Command, Deferred};
+use self::args::{Arguments, Command};
 use crate::container::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::helper;
@@ -96,44 +96,45 @@ fn carry_out(arguments: Arguments, stage: Option<Result<Stage>>) -> Result<u8> {
         return Ok(0);
     };
     match command {
-        Command::Create(Deferred(mut create)) => {
+        Command::Create(mut create) => {
             create.systemd_cgroup = arguments.systemd_cgroup;
             process::create(&root()?, *create, stage()?)
         }
-        Command::Run(Deferred(mut run)) => {
+        Command::Run(mut run) => {
             run.create.systemd_cgroup = arguments.systemd_cgroup;
             process::run(&root()?, *run, stage()?)
         }
-        Command::Exec(Deferred(exec)) => process::exec(&root()?, *exec, stage()?),
-        Command::Start { id } => notify::start(&root()?, &id).map(done),
-        Command::State { id } => state(&root()?, &id).map(done),
-        Command::Kill { all, id, signal } => {
-            let signal = container::signal_number(&signal)?;
-            container::kill(&root()?, &id, signal, all).map(done)
+        Command::Exec(exec) => process::exec(&root()?, *exec, stage()?),
+        Command::Start(asked) => notify::start(&root()?, &asked.id).map(done),
+        Command::State(asked) => state(&root()?, &asked.id).map(done),
+        Command::Kill(asked) => {
+            let signal = container::signal_number(&asked.signal)?;
+            container::kill(&root()?, &asked.id, signal, asked.all).map(done)
         }
-        Command::Delete { force, id } => {
-            container::delete(&root()?, &id, force, &mut never).map(done)
+        Command::Delete(asked) => {
+            container::delete(&root()?, &asked.id, asked.force, &mut never).map(done)
         }
-        Command::Pause { id } => container::pause(&root()?, &id, &mut never).map(done),
-        Command::Resume { id } => container::resume(&root()?, &id, &mut never).map(done),
-        Command::Checkpoint(Deferred(asked)) => criu::checkpoint(&root()?, *asked).map(done),
-        Command::Restore(Deferred(asked)) => criu::restore(&root()?, *asked),
-        Command::List { format, quiet } => {
+        Command::Pause(asked) => container::pause(&root()?, &asked.id, &mut never).map(done),
+        Command::Resume(asked) => container::resume(&root()?, &asked.id, &mut never).map(done),
+        Command::Checkpoint(asked) => criu::checkpoint(&root()?, *asked).map(done),
+        Command::Restore(asked) => criu::restore(&root()?, *asked),
+        Command::List(asked) => {
             arguments.root.as_deref().map_or(Ok(()), must_exist)?;
-            list(&root()?, format, quiet).map(done)
+            list(&root()?, asked.format, asked.quiet).map(done)
         }
-        Command::Ps { format, words } => ps::ps(&root()?, format, &words).map(done),
-        Command::Events { interval, stats, id } => {
-            events::events(&root()?, &id, &interval, stats).map(done)
+        Command::Ps(asked) => ps::ps(&root()?, asked.format, &asked.words).map(done),
+        Command::Events(asked) => {
+            events::events(&root()?, &asked.id, &asked.interval, asked.stats).map(done)
         }
-        Command::Update(Deferred(asked)) => update::update(&root()?, *asked).map(done),
-        Command::Spec { bundle, rootless } => write_spec(&bundle, rootless).map(done),
-        Command::Features => {
+        Command::Update(asked) => update::update(&root()?, *asked).map(done),
+        Command::Spec(asked) => write_spec(&asked.bundle, asked.rootless).map(done),
+        Command::Features(asked) => {
+            let args::Nothing {} = *asked;
             print(&json(&crate::features::features()));
             Ok(0)
         }
-        Command::Help { command } => usage::help(command.as_deref()).map(done),
-        Command::Explain { bundle } => explain(&bundle).map(done),
+        Command::Help(asked) => usage::help(asked.command.as_deref()).map(done),
+        Command::Explain(asked) => explain(&asked.bundle).map(done),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches};
 
-use super::args::Arguments;
+use super::args::{self, Arguments};
 use super::{argv, log, print};
 use crate::error::{Error, Kind, Result};
 use crate::spec::NEWEST_VERSION;
@@ -18,14 +18,14 @@ const NO_SUCH_COMMAND: u8 = 3;
 /// Reads the command line. What is wrong with it has been said then, in the log too, and what was
 /// asked for, such as help, is printed.
 pub(super) fn parse() -> std::result::Result<Arguments, u8> {
-    let mut command = Arguments::command();
-    let mut words = argv::rewrite(std::env::args_os().skip(1), &command);
-    words.insert(0, command.get_name().into());
-    let parsed = command
-        .try_get_matches_from_mut(&words)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = std::env::args_os().skip(1);
+    let (mut words, mut program) = argv::rewrite(arguments, Arguments::command());
+    words.insert(0, program.get_name().into());
+    let parsed = read(&mut program, &words);
     // Hundreds of pieces, freed one by one, for a program that ends soon.
-    std::mem::forget(command);
+    std::mem::forget(program);
+    // What is wrong, or asked for, is said in view of all commands.
+    let parsed = parsed.or_else(|_| read(&mut args::definition(), &words));
     parsed.map_err(|mut error| {
         if !error.use_stderr() {
             // Nobody may read it to its end.
@@ -39,6 +39,13 @@ pub(super) fn parse() -> std::result::Result<Arguments, u8> {
             _ => 1,
         }
     })
+}
+
+fn read(
+    program: &mut clap::Command,
+    words: &[OsString],
+) -> std::result::Result<Arguments, clap::Error> {
+    Arguments::of(&program.try_get_matches_from_mut(words)?)
 }
 
 /// Names the way out where clap knows none, and not the one that is none here.
@@ -60,7 +67,7 @@ fn advise(error: &mut clap::Error) {
 fn complain(error: &clap::Error, words: &[OsString]) {
     let text = error.to_string();
     // The flags of the log come first, so they are among what could be read.
-    let asked = Arguments::command().ignore_errors(true).try_get_matches_from(words);
+    let asked = args::definition().ignore_errors(true).try_get_matches_from(words);
     let (path, format) = asked.map_or((None, None), |asked| {
         let path: Option<&PathBuf> = asked.get_one("log");
         (path.cloned(), asked.get_one("log_format").copied())
@@ -74,7 +81,7 @@ fn complain(error: &clap::Error, words: &[OsString]) {
 
 /// How a command is used, or which there are.
 pub(super) fn help(name: Option<&str>) -> Result<()> {
-    let mut all = Arguments::command();
+    let mut all = args::definition();
     all.build();
     let help = match name {
         None => all.render_help(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Result;
 use std::path::Path;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
         std::process::exit(1);
     };
     let share = Path::new(&share);
-    let mut command = args::Arguments::command();
+    let mut command = args::definition();
     for (shell, place) in COMPLETIONS {
         let mut script = Vec::new();
         generate(shell, &mut command, NAME, &mut script);
