@@ -84,6 +84,26 @@ def test_full_disk(bundle: BundleFactory, tiny: Path, unique_id: Callable[[], st
         assert container.status == "running"
 
 
+@pytest.mark.parametrize("left", range(4), ids=["folder", "socket", "record", "init"])
+def test_disk_without_inodes(
+    bundle: BundleFactory, tiny: Path, unique_id: Callable[[], str], left: int
+) -> None:
+    """Each file that a created container has is the one that there is no room for."""
+    subprocess.run(["mount", "-o", "remount,nr_inodes=20", str(tiny)], check=True)
+    box, made = unique_id(), bundle(args=FOREVER)
+    fillers = [tiny / f"filler,{number}" for number in range(os.statvfs(tiny).f_ffree - left)]
+    for filler in fillers:
+        filler.touch()
+    with pytest.raises(rsc.SystemCallError, match="ENOSPC: no space left on device") as caught:
+        Container.create(box, made, root=tiny)
+    assert str(tiny / box) in str(caught.value)
+    assert "free space there" in str(caught.value)
+    assert not (tiny / box).exists()
+    fillers[0].unlink()
+    if left == 3:
+        Container.create(box, made, root=tiny).delete(force=True)
+
+
 # -- spoilt files ---------------------------------------------------------------------------
 
 
@@ -125,10 +145,10 @@ def test_spoilt_state(
     finally:
         # What it had is known here alone; a forced delete takes the record away.
         aside = root.parent / "aside"
-        shutil.copytree(root / box, aside)
+        shutil.copytree(root / box, aside, symlinks=True)
         container.delete(force=True)
         assert not (root / box).exists()
-        shutil.copytree(aside, root / box)
+        shutil.copytree(aside, root / box, symlinks=True)
         (root / box / "state.json").write_bytes(whole)
         Container.load(box, root).delete(force=True)
     assert container.wait(30) == -9
@@ -169,13 +189,18 @@ def test_state_of_an_earlier_process_with_that_number(
     bundle: BundleFactory, root: Path, box: str
 ) -> None:
     container = Container.run(box, bundle(args=FOREVER), root=root)
-    file = root / box / "init"
-    whole = file.read_text()
+    record = root / box / "init"
+    own = os.readlink(record)
+
+    def put_on_record(init: str) -> None:
+        record.unlink()
+        record.symlink_to(init)
+
     # The kernel counts the time of a start in hundredths of a second.
     time.sleep(0.05)
     stranger = subprocess.Popen(["sleep", "1000"])
     try:
-        file.write_text(f"{stranger.pid} {whole.split()[1]}\n")
+        put_on_record(f"{stranger.pid} {own.split()[1]}")
         # Another has its number: the container's own has ended.
         assert container.status == "stopped"
         with pytest.raises(rsc.StateError):
@@ -184,7 +209,7 @@ def test_state_of_an_earlier_process_with_that_number(
     finally:
         stranger.kill()
         stranger.wait()
-        file.write_text(whole)
+        put_on_record(own)
         container.delete(force=True)
 
 

@@ -1,7 +1,7 @@
 //! Reading and writing a cgroup's files.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write as _};
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,9 @@ use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use super::group::Directory;
+use crate::sys::file::read_into;
+
+const PAGE: usize = 4096;
 
 impl Directory {
     /// Opens the directory to find files from, or for `CLONE_INTO_CGROUP`.
@@ -34,6 +37,14 @@ impl Directory {
     pub(super) fn read_file(&self, name: &str) -> nix::Result<String> {
         read_all(self.open_file(name, OFlag::O_RDONLY)?)
     }
+
+    /// The same of a file that the kernel hands out in one piece, as all that are no lists: it is
+    /// not asked whether there is more.
+    pub(super) fn read_value(&self, name: &str) -> nix::Result<String> {
+        let mut bytes = Vec::with_capacity(PAGE);
+        read_into(self.open_file(name, OFlag::O_RDONLY)?, &mut bytes)?;
+        Ok(text(bytes))
+    }
 }
 
 /// A value has to reach the kernel in one call.
@@ -51,20 +62,22 @@ pub(super) fn read(path: &Path) -> nix::Result<String> {
 
 /// These files have size 0 whatever is in them, and std, which goes by the size, would make the
 /// kernel render them again and again in small pieces.
-fn read_all(mut file: File) -> nix::Result<String> {
-    let mut text = Vec::new();
-    let mut page = [0; 4096];
+fn read_all(file: File) -> nix::Result<String> {
+    let mut bytes = Vec::with_capacity(PAGE);
     loop {
-        match file.read(&mut page) {
-            Ok(0) => break,
-            Ok(length) => text.extend_from_slice(&page[..length]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(errno(error)),
+        match read_into(&file, &mut bytes) {
+            Ok(0) => return Ok(text(bytes)),
+            Ok(_) if bytes.len() == bytes.capacity() => bytes.reserve(PAGE),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
-    // Mounts that are none of our business may have any bytes for a name.
-    Ok(String::from_utf8(text)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Mounts that are none of our business may have any bytes for a name.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The names of the cgroups inside of one.

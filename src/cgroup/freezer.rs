@@ -40,7 +40,7 @@ impl<'a> Freezer<'a> {
     }
 
     fn read(&self, file: &str) -> Result<String> {
-        match self.directory.read_file(file) {
+        match self.directory.read_value(file) {
             // One that is gone, or a kernel before version 2 could freeze, has nothing frozen.
             Err(errno) if is_gone(errno) => Ok(String::new()),
             text => text

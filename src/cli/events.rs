@@ -17,7 +17,7 @@ pub(super) fn events(root: &Root, id: &str, interval: &str, once: bool) -> Resul
         Error::new(Kind::Other, format!("--interval {interval:?} is no time above zero"))
             .hint("write it as in 5s, 500ms or 1m30s")
     })?;
-    let (_, status) = container::state(root, id)?;
+    let status = container::status(root, id)?;
     if status == Status::Stopped {
         let message = format!("cannot watch container {id:?}: it is stopped");
         return Err(Error::new(Kind::State, message).hint("figures are of what runs"));

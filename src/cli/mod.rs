@@ -145,7 +145,8 @@ fn done((): ()) -> u8 {
 /// Where standard output is a pipe that was closed, as `list | head` does, there is no more to say.
 fn print(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    // In one piece: `writeln!` would write what follows the last end of a line by itself.
+    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 
 fn json(value: &impl serde::Serialize) -> String {
@@ -154,8 +155,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 fn state(root: &Root, id: &str) -> Result<()> {
-    let (state, _) = container::state(root, id)?;
-    print(&json(&state));
+    print(&container::state(root, id, |state| json(&state))?);
     Ok(())
 }
 

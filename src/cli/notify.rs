@@ -64,7 +64,7 @@ impl Ear {
 /// `start` of a container that was created with such a socket: waits as [`Ear::attend`] does.
 pub(super) fn start(root: &Root, id: &str) -> Result<()> {
     let folder = root.find(id)?;
-    let created = || crate::container::state(root, id).is_ok_and(|it| it.1 == Status::Created);
+    let created = || crate::container::status(root, id) == Ok(Status::Created);
     let manager = manager().filter(|_| folder.has_notify() && created());
     let ear = manager.as_ref().map(|_| folder.listen_notify()).transpose()?;
     crate::container::start(root, id, &mut never)?;

@@ -18,8 +18,7 @@ use crate::launch::{self, Announce, Child, Cradle, Duties, Launch};
 use crate::plan::step::{HookPoint, StartSignal};
 use crate::plan::{Facts, Plan, Situation};
 use crate::resctrl::{Resctrl, ResctrlPlan};
-use crate::state::{Folder, NEW_START_SOCKET, ProcessId, Root, State, Status};
-use crate::sys::socket;
+use crate::state::{Folder, ProcessId, Root, State, Status};
 
 /// Puts what is its own into a container's new folder.
 pub type Furnish<'a> = &'a dyn Fn(&Folder) -> Result<()>;
@@ -109,7 +108,7 @@ impl<'a> Making<'a> {
         let Some(folder) = self.folder.as_ref() else { return Err(taken()) };
         let start = creation.start;
         let start_socket = match start {
-            StartSignal::Socket => Some(listen(folder)?),
+            StartSignal::Socket => Some(folder.listen_for_start()?),
             StartSignal::Parent => None,
         };
         // What exists from here on is on record first: whoever finds the record after this process
@@ -229,11 +228,6 @@ impl Duties for Parent<'_> {
         let Some(to) = &self.plan.listener else { return Ok(()) };
         launch::send_listener(to, &listener, pid, self.state, Status::Creating)
     }
-}
-
-fn listen(folder: &Folder) -> Result<OwnedFd> {
-    socket::listen_in(folder, NEW_START_SOCKET)
-        .map_err(|errno| Error::path_call("bind", folder.path().join(NEW_START_SOCKET), errno))
 }
 
 /// What of a container's making is on record.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Held;
 use crate::error::{Kind, Result};
-use crate::state::{Root, Status, pidfd_of};
+use crate::state::{OciState, Root, Status, pidfd_of, user_name};
 
 /// One row of `list`.
 #[derive(Debug, Serialize)]
@@ -30,14 +30,21 @@ pub struct Summary {
     pub owner: String,
 }
 
-/// The OCI state of a container as JSON (runtime.md#query-state).
+/// The OCI state of a container (runtime.md#query-state), in the form that is asked for.
 ///
 /// # Errors
 /// No such container.
-pub fn state(root: &Root, id: &str) -> Result<(serde_json::Value, Status)> {
+pub fn state(root: &Root, id: &str, form: impl FnOnce(OciState<'_>) -> String) -> Result<String> {
     let held = Held::peek(root, id)?;
-    let state = serde_json::to_value(held.state.to_oci(held.status)).unwrap_or_default();
-    Ok((state, held.status))
+    Ok(form(held.state.to_oci(held.status)))
+}
+
+/// The status of a container.
+///
+/// # Errors
+/// No such container.
+pub fn status(root: &Root, id: &str) -> Result<Status> {
+    Held::peek(root, id).map(|held| held.status)
 }
 
 /// All containers, sorted by id; one that is deleted meanwhile is left out.
@@ -45,27 +52,28 @@ pub fn state(root: &Root, id: &str) -> Result<(serde_json::Value, Status)> {
 /// # Errors
 /// The folder of states cannot be read.
 pub fn list(root: &Root) -> Result<Vec<Summary>> {
-    let mut rows = Vec::new();
-    for id in root.ids()? {
-        match Held::peek(root, &id) {
-            Ok(held) => {
-                let stopped = held.status == Status::Stopped;
-                rows.push(Summary {
-                    oci_version: held.state.oci_version,
-                    id,
-                    pid: if stopped { 0 } else { held.state.init.pid },
-                    status: held.status,
-                    bundle: held.state.bundle.display().to_string(),
-                    rootfs: held.state.rootfs.display().to_string(),
-                    created: held.state.created,
-                    owner: crate::state::user_name(held.state.owner),
-                });
+    Ok(root.ids()?.iter().filter_map(|id| summary(root, id)).collect())
+}
+
+fn summary(root: &Root, id: &str) -> Option<Summary> {
+    match Held::peek(root, id) {
+        Ok(Held { state, status, .. }) => Some(Summary {
+            oci_version: state.oci_version,
+            id: id.to_owned(),
+            pid: if status == Status::Stopped { 0 } else { state.init.pid },
+            status,
+            bundle: state.bundle.display().to_string(),
+            rootfs: state.rootfs.display().to_string(),
+            created: state.created,
+            owner: user_name(state.owner),
+        }),
+        Err(error) => {
+            if !matches!(error.kind(), Kind::NotFound | Kind::State) {
+                crate::warn(&error.to_string());
             }
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::State) => {}
-            Err(error) => crate::warn(&error.to_string()),
+            None
         }
     }
-    Ok(rows)
 }
 
 /// The init of a container that has not ended, by number and descriptor.

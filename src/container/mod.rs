@@ -27,7 +27,7 @@ pub use delete::{Created, delete, delete_remains, has_remains};
 pub use events::{Awaited, Event, Events, events};
 pub use exec::{Execution, exec};
 pub use kill::{kill, signal_number};
-pub use list::{Summary, init, list, state};
+pub use list::{Summary, init, list, state, status};
 pub use pause::{pause, resume};
 pub use pids::pids;
 pub use restore::{Restoration, restore};

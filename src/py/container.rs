@@ -124,7 +124,7 @@ impl Container {
     #[pyo3(signature = (id, root))]
     fn load(id: String, root: Option<PathBuf>) -> PyResult<Self> {
         let container = Container { root: open_root(root.as_deref())?, id };
-        container::state(&container.root, &container.id).map_err(to_py)?;
+        container::status(&container.root, &container.id).map_err(to_py)?;
         Ok(container)
     }
 
@@ -148,13 +148,16 @@ impl Container {
 
     /// The OCI state as JSON.
     fn state(&self) -> PyResult<String> {
-        let (state, _) = container::state(&self.root, &self.id).map_err(to_py)?;
-        Ok(state.to_string())
+        container::state(&self.root, &self.id, |state| {
+            // Strings and numbers: nothing that JSON has no form for.
+            serde_json::to_string(&state).unwrap_or_default()
+        })
+        .map_err(to_py)
     }
 
     #[getter]
     fn status(&self) -> PyResult<&'static str> {
-        let (_, status) = container::state(&self.root, &self.id).map_err(to_py)?;
+        let status = container::status(&self.root, &self.id).map_err(to_py)?;
         Ok(status.as_str())
     }
 

@@ -1,18 +1,22 @@
 //! One container's folder: its files and its lock.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open, openat, readlinkat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::root::explained;
 use super::{ProcessId, State, Status};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::Interrupt;
+use crate::sys::file::read_into;
+use crate::sys::socket::listen_in;
 
 const STATE: &str = "state.json";
 const INIT: &str = "init";
@@ -24,7 +28,10 @@ const NEW_LIMITS: &str = "limits.new";
 /// The name of the start socket in a container's folder.
 pub const START_SOCKET: &str = "start";
 /// Its name until all of the container is made.
-pub const NEW_START_SOCKET: &str = "start.new";
+const NEW_START_SOCKET: &str = "start.new";
+
+/// Of a record with the config of an engine.
+const USUAL_LENGTH: usize = 16 * 1024;
 
 /// One container's folder, by descriptor.
 #[derive(Debug)]
@@ -129,8 +136,11 @@ impl Folder {
     }
 
     /// Puts on record who the init is. Without this, the container was not created to the end.
+    ///
+    /// A symbolic link has its text from the moment on when it is there, and is read in one call.
     pub fn record_init(&self, init: ProcessId) -> Result<()> {
-        self.write_new(NEW_INIT, format!("{} {}\n", init.pid, init.start_time).as_bytes())
+        symlinkat(init.to_string().as_str(), &self.fd, NEW_INIT)
+            .map_err(|errno| self.unwritten("symlink", NEW_INIT, errno))
     }
 
     /// Writes down limits that are going to hold; nobody reads them before
@@ -157,20 +167,25 @@ impl Folder {
         self.read_file(LIMITS)
     }
 
+    /// The socket on which the init waits for its start; nobody finds it before the container is
+    /// [published](Self::publish).
+    pub fn listen_for_start(&self) -> Result<OwnedFd> {
+        listen_in(self, NEW_START_SOCKET)
+            .map_err(|errno| self.unwritten("bind", NEW_START_SOCKET, errno))
+    }
+
     fn write_new(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.path.join(name);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let file = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|errno| Error::path_call("open", &path, errno))?;
+            .map_err(|errno| self.unwritten("open", name, errno))?;
         File::from(file).write_all(bytes).map_err(|error| {
-            let failed = Error::io("write", &path, &error);
-            match failed.errno() {
-                Some(Errno::ENOSPC | Errno::EDQUOT) => {
-                    failed.hint("free space there, or name another folder with root")
-                }
-                _ => failed,
-            }
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            self.unwritten("write", name, errno)
         })
+    }
+
+    fn unwritten(&self, call: &'static str, name: &str, errno: Errno) -> Error {
+        explained(Error::path_call(call, self.path.join(name), errno))
     }
 
     /// Reads the state; none where its creator died, or is, before it was written to the end.
@@ -178,14 +193,13 @@ impl Folder {
         // Once more at last, for the new one may have become the other in between.
         let (mut init, mut published) = (None, false);
         for name in [INIT, NEW_INIT, INIT] {
-            init = self.read_file(name)?;
+            init = self.read_link(name)?;
             if init.is_some() {
                 published = name == INIT;
                 break;
             }
         }
         let Some(bytes) = self.read_file(STATE)? else { return Ok(None) };
-        // One line that is there is whole: the kernel writes it in one piece.
         let init = init.as_deref().and_then(ProcessId::parse);
         let mut documents = serde_json::Deserializer::from_slice(&bytes).into_iter::<State>();
         let problem = match (documents.next(), init) {
@@ -203,27 +217,34 @@ impl Folder {
         Err(Error::new(Kind::Other, message).hint("delete the container with force"))
     }
 
+    fn read_link(&self, name: &str) -> Result<Option<OsString>> {
+        match readlinkat(&self.fd, name) {
+            Err(Errno::ENOENT) => Ok(None),
+            text => text
+                .map(Some)
+                .map_err(|errno| Error::path_call("readlink", self.path.join(name), errno)),
+        }
+    }
+
     fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.path.join(name);
+        let failed = |call, errno| Error::path_call(call, self.path.join(name), errno);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return Ok(None),
-            file => file.map_err(|errno| Error::path_call("open", &path, errno))?,
+            file => file.map_err(|errno| failed("open", errno))?,
         };
         // Not by read_to_end(), which asks for the size and the position first.
-        let mut bytes = vec![0; 8192];
-        let mut length = 0;
+        let mut bytes = Vec::with_capacity(USUAL_LENGTH);
         loop {
-            match nix::unistd::read(&file, &mut bytes[length..]) {
+            match read_into(&file, &mut bytes) {
                 Err(Errno::EINTR) => continue,
-                read => length += read.map_err(|errno| Error::path_call("read", &path, errno))?,
-            }
+                read => read.map_err(|errno| failed("read", errno))?,
+            };
             // The kernel fills what it is given, but at the end.
-            if length < bytes.len() {
-                bytes.truncate(length);
+            if bytes.len() < bytes.capacity() {
                 return Ok(Some(bytes));
             }
-            bytes.resize(2 * length, 0);
+            bytes.reserve(bytes.len());
         }
     }
 

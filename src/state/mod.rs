@@ -1,7 +1,7 @@
 //! What is known of a container, on disk: it outlives whoever created it.
 //!
 //! `<root>/<id>/` holds `state.json`, which records, before the config, what was resolved at
-//! creation so that nothing is derived anew later, `init`, who that is, until the container is
+//! creation so that nothing is derived anew later, `init`, a link that says who that is, until it is
 //! started `start`, the socket on which its init waits, once its limits were changed `limits`, those
 //! that hold, and `rootfs`, if the container has mounts and is in the host's mount namespace. The
 //! folder's flock(2) is the container's lock.
@@ -24,7 +24,7 @@ use crate::plan::HookPrograms;
 use crate::resctrl::Resctrl;
 use crate::spec;
 
-pub use folder::{Folder, NEW_START_SOCKET, START_SOCKET};
+pub use folder::{Folder, START_SOCKET};
 pub use notify::NOTIFY_SOCKET;
 pub use process::{ProcessId, pidfd_of, status_of_zombie};
 pub use root::Root;

@@ -1,5 +1,7 @@
 //! A process on disk: its number and when it started, for numbers are reused.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -26,10 +28,9 @@ impl ProcessId {
         Ok(ProcessId { pid: pid.as_raw(), start_time })
     }
 
-    /// Reads `<pid> <start time>`.
-    pub fn parse(line: &[u8]) -> Option<Self> {
-        let (pid, start_time) =
-            std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
+    /// Reads `<pid> <start time>`, as it is written.
+    pub fn parse(text: &OsStr) -> Option<Self> {
+        let (pid, start_time) = text.to_str()?.split_once(' ')?;
         Some(ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? })
     }
 
@@ -38,6 +39,12 @@ impl ProcessId {
         stat(self.pid).is_ok_and(|(state, start_time)| {
             start_time == self.start_time && !matches!(state, b'Z' | b'X')
         })
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.start_time)
     }
 }
 

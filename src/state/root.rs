@@ -61,7 +61,7 @@ impl Root {
         let entries = match std::fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.explained(Error::io("opendir", &self.0, &error))),
+            Err(error) => return Err(explained(Error::io("opendir", &self.0, &error))),
         };
         let mut ids: Vec<String> = entries
             .flatten()
@@ -92,7 +92,7 @@ impl Root {
                     )
                     .hint("choose another id, or delete that container first"));
                 }
-                Err(errno) => return Err(self.explained(Error::path_call("mkdir", path, errno))),
+                Err(errno) => return Err(explained(Error::path_call("mkdir", path, errno))),
             }
             // Until it is locked it looks like what a killed deletion leaves, and may be removed.
             let locked = Folder::open(path.clone(), id).and_then(|it| it.locked(&mut never));
@@ -112,7 +112,7 @@ impl Root {
             made => return Ok(made),
         }
         std::fs::create_dir_all(&self.0).map_err(|error| {
-            self.explained(Error::io("mkdir", &self.0, &error))
+            explained(Error::io("mkdir", &self.0, &error))
                 .context("make the folder of containers' states")
         })?;
         // Others must not see the containers' configs, nor reach their start sockets.
@@ -130,7 +130,7 @@ impl Root {
         check_id(id)?;
         Folder::open(self.0.join(id), id).map_err(|error| match error.errno() {
             Some(Errno::ENOENT) => self.missing(id),
-            _ => self.explained(error),
+            _ => explained(error),
         })
     }
 
@@ -159,15 +159,18 @@ impl Root {
             ),
         }
     }
+}
 
-    /// What to do about a folder that is another user's.
-    fn explained(&self, error: Error) -> Error {
-        match error.errno() {
-            Some(Errno::EACCES | Errno::EPERM) => error.hint(
-                "it is another user's: name a folder of your own with root, or set XDG_RUNTIME_DIR",
-            ),
-            _ => error,
+/// With what to do about it.
+pub(super) fn explained(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EACCES | Errno::EPERM) => error.hint(
+            "it is another user's: name a folder of your own with root, or set XDG_RUNTIME_DIR",
+        ),
+        Some(Errno::ENOSPC | Errno::EDQUOT) => {
+            error.hint("free space there, or name another folder with root")
         }
+        _ => error,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod clone;
 pub mod entry;
 pub mod fds;
+pub mod file;
 pub mod keyring;
 pub mod memfd;
 pub mod mount;
