@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -183,6 +184,29 @@ def test_strangers_in_the_folder_of_states(
             (root / "plain").unlink()
             cli("delete", "empty")
         assert not (root / "empty").exists()
+
+
+def test_a_list_of_many(bundle: BundleFactory, root: Path, box: str, cli: CommandLine) -> None:
+    """So many that several threads look at them."""
+    ids = [f"{box}-{number:03}" for number in range(500)]
+    spoilt = {ids[100], ids[400]}
+    with Container.run(box, bundle(args=FOREVER), root=root) as container:
+        try:
+            for other in ids:
+                shutil.copytree(root / box, root / other, symlinks=True)
+            for other in spoilt:
+                (root / other / "state.json").write_text("{")
+            kept = [box, *(other for other in ids if other not in spoilt)]
+            assert [found.id for found in Container.list(root)] == kept
+            listed = cli("list", "--format", "json")
+            rows = json.loads(listed.stdout)
+            assert [row["id"] for row in rows] == kept
+            assert {row["pid"] for row in rows} == {container.pid}
+            for other in spoilt:
+                assert f'state of container "{other}"' in listed.stderr
+        finally:
+            for other in ids:
+                shutil.rmtree(root / other, ignore_errors=True)
 
 
 def test_state_of_an_earlier_process_with_that_number(

@@ -1,6 +1,8 @@
 //! state and list: what is known of containers.
 
 use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
+use std::thread;
 
 use serde::Serialize;
 
@@ -47,12 +49,33 @@ pub fn status(root: &Root, id: &str) -> Result<Status> {
     Held::peek(root, id).map(|held| held.status)
 }
 
+/// Fewer containers than these are seen sooner than a thread starts.
+const SHARE: usize = 100;
+
 /// All containers, sorted by id; one that is deleted meanwhile is left out.
 ///
 /// # Errors
 /// The folder of states cannot be read.
 pub fn list(root: &Root) -> Result<Vec<Summary>> {
-    Ok(root.ids()?.iter().filter_map(|id| summary(root, id)).collect())
+    let ids = root.ids()?;
+    let threads = match ids.len() / SHARE {
+        0 | 1 => 1,
+        most => thread::available_parallelism().map_or(1, usize::from).min(most),
+    };
+    let mut shares = ids.chunks(ids.len().div_ceil(threads).max(1));
+    let own = shares.next().unwrap_or_default();
+    Ok(thread::scope(|scope| {
+        let others: Vec<_> = shares.map(|ids| scope.spawn(|| summaries(root, ids))).collect();
+        let mut rows = summaries(root, own);
+        for other in others {
+            rows.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        rows
+    }))
+}
+
+fn summaries(root: &Root, ids: &[String]) -> Vec<Summary> {
+    ids.iter().filter_map(|id| summary(root, id)).collect()
 }
 
 fn summary(root: &Root, id: &str) -> Option<Summary> {
