@@ -225,7 +225,7 @@ def test_a_verb_that_waited_while_the_container_was_deleted(
             waiting = pool.submit(container.pause)
             try:
                 eventually(lambda: is_waited_for(lock), "the verb that waits")
-                shutil.copytree(record, copy)
+                shutil.copytree(record, copy, symlinks=True)
                 shutil.rmtree(record)
             finally:
                 fcntl.flock(lock, fcntl.LOCK_UN)
