@@ -69,7 +69,7 @@ pub(super) fn restore(root: &Root, asked: Restore) -> Result<u8> {
     check_console(&config, &asked.common, asked.detach)?;
     let program = Program::find()?;
     let remains = Remains { detach: asked.detach, keep: false };
-    process::attended(&asked.common, remains, |_| {
+    process::attended(&asked.common, remains, None, |_| {
         container::restore(Restoration {
             root,
             id: &asked.id,

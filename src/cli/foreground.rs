@@ -11,6 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::process::reap;
 use crate::container::Running;
 use crate::error::{Error, Result};
+use crate::launch::Image;
 use crate::sys::{fds, pidfd};
 use crate::terminal::Session;
 
@@ -52,12 +53,14 @@ impl Signals {
 }
 
 /// Has a container's mounts outlive it, and be taken down beside what else there is to do at its end:
-/// the kernel waits for a grace period then, for which the init's end would wait too.
-pub(super) fn outlive_mounts(running: &Running) {
+/// the kernel waits for a grace period then, for which the init's end would wait too. What the init
+/// was cloned from, `image`, goes while the program runs.
+pub(super) fn outlive_mounts(running: &Running, image: Option<Image>) {
     let mounts = File::open(format!("/proc/{}/ns/mnt", running.pid));
     let (Ok(mounts), Ok(init)) = (mounts, running.pidfd.try_clone()) else { return };
     // Started now, for then it would have to wait for a processor.
     let _ = beside(move || {
+        drop(image);
         pidfd::await_end(&init);
         drop(mounts);
     });

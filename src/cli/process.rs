@@ -14,7 +14,7 @@ use super::{foreground, listening};
 use crate::container::{self, Config, Created, Creation, Execution, Running};
 use crate::error::{Error, Kind, Result};
 use crate::helper::ProcessRequest;
-use crate::launch::{Cradle, Stage};
+use crate::launch::{Cradle, Image, Stage};
 use crate::plan::step::StartSignal;
 use crate::plan::{Facts, namespace_asked_for};
 use crate::state::{Folder, Root};
@@ -37,9 +37,10 @@ pub(super) fn create(root: &Root, asked: Create, stage: Stage) -> Result<u8> {
     handed_out.map(|()| 0)
 }
 
-pub(super) fn run(root: &Root, asked: Run, stage: Stage) -> Result<u8> {
+pub(super) fn run(root: &Root, asked: Run, mut stage: Stage) -> Result<u8> {
     let remains = Remains { detach: asked.detach, keep: asked.keep };
-    attended(&asked.create.common, remains, |ear| {
+    let image = stage.take_image();
+    attended(&asked.create.common, remains, image, |ear| {
         make(root, &asked.create, StartSignal::Parent, asked.detach, stage, ear)
     })
 }
@@ -50,10 +51,11 @@ pub(super) struct Remains {
     pub(super) keep: bool,
 }
 
-/// Stays with a container that `make` has running, and takes it away at its end.
+/// Stays with a container that `make` has running, from `image`, and takes it away at its end.
 pub(super) fn attended(
     common: &Common,
     remains: Remains,
+    image: Option<Image>,
     make: impl FnOnce(&Ear) -> Result<(Running, Created)>,
 ) -> Result<u8> {
     let Remains { detach, keep } = remains;
@@ -63,7 +65,7 @@ pub(super) fn attended(
     let ear = Ear::default();
     let (running, created) = make(&ear)?;
     if !detach {
-        foreground::outlive_mounts(&running);
+        foreground::outlive_mounts(&running, image);
     }
     let joined = hand_out(common, &running, console)
         .and_then(|()| ear.attend(&running, detach))

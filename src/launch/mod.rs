@@ -27,7 +27,7 @@ pub use birth::Here;
 use birth::Newborn;
 pub use network::SpareNetwork;
 pub use second_birth::{Announce, Announced};
-pub use stage::{ARGUMENT as STAGE, Stage, StageProgram, run as run_stage};
+pub use stage::{ARGUMENT as STAGE, Image, Stage, StageProgram, run as run_stage};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};

@@ -40,6 +40,16 @@ pub struct Stage {
     pid: Pid,
     /// Closed before it is waited for: it waits for its order or for that.
     channel: Option<OwnedFd>,
+    image: Option<Image>,
+}
+
+/// What a stage and its children run from. The kernel waits for grace periods when its last user is
+/// gone: that should not be the container's init, on its way to the program.
+#[derive(Debug)]
+pub struct Image {
+    file: OwnedFd,
+    /// The overlay's, if it is seen through one.
+    _mount: Option<OwnedFd>,
 }
 
 /// What a stage is asked; the plan is borrowed on one side and owned on the other.
@@ -73,9 +83,12 @@ impl Stage {
     /// There is no memory for it, or it cannot be executed.
     pub fn start(program: StageProgram) -> Result<Self> {
         let failed = |call: &str, errno| Error::call(call, "of what clones the container", errno);
-        let (image, mount) = match overlay::sealed_view() {
-            Ok(SealedView { file, mount }) => (file, Some(mount)),
-            Err(_) => (sealed_copy(program).map_err(|errno| failed("memfd_create", errno))?, None),
+        let image = match overlay::sealed_view() {
+            Ok(SealedView { file, mount }) => Image { file, _mount: Some(mount) },
+            Err(_) => {
+                let copy = sealed_copy(program).map_err(|errno| failed("memfd_create", errno))?;
+                Image { file: copy, _mount: None }
+            }
         };
         let (ours, theirs) = socket::pair().map_err(|errno| failed("socketpair", errno))?;
         // Free here, so it is none of those that the container's program may want.
@@ -87,7 +100,7 @@ impl Stage {
         let (Ok(argv), Ok(envp), Ok(path)) = (
             words(&["rscontainer".to_owned(), ARGUMENT.to_owned(), number.to_string()]),
             words(&[]),
-            CString::new(format!("/proc/self/fd/{}", image.as_raw_fd())),
+            CString::new(format!("/proc/self/fd/{}", image.file.as_raw_fd())),
         ) else {
             return Err(failed("execve", Errno::EINVAL));
         };
@@ -95,9 +108,13 @@ impl Stage {
             spawn::SpawnOptions { fds: vec![(theirs.as_fd(), number)], ..Default::default() };
         let pid = spawn::spawn(&path, &argv, &envp, &options)
             .map_err(|errno| failed("posix_spawn", errno))?;
-        // Its drop takes its time, which the stage has for its start.
-        drop(mount);
-        Ok(Stage { pid, channel: Some(ours) })
+        Ok(Stage { pid, channel: Some(ours), image: Some(image) })
+    }
+
+    /// Hands over what it runs from, to be dropped where nobody waits for that; else it goes with the
+    /// stage, when the child is on its way.
+    pub fn take_image(&mut self) -> Option<Image> {
+        self.image.take()
     }
 
     /// Lets it make the container's network namespace while the plan is not ready yet.

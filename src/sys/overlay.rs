@@ -15,7 +15,8 @@ use super::{mount, path};
 pub struct SealedView {
     /// To be executed by its descriptor.
     pub file: OwnedFd,
-    /// Of no use any more. Its drop waits for a grace period.
+    /// Of no use any more. Its drop waits for a grace period, and so does that of the last user of the
+    /// file, for the layers.
     pub mount: OwnedFd,
 }
 
