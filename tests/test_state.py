@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -155,6 +156,22 @@ def test_spoilt_state(
     assert container.wait(30) == -9
 
 
+def test_an_init_that_is_no_link(bundle: BundleFactory, root: Path, box: str) -> None:
+    with Container.run(box, bundle(args=FOREVER), root=root) as container:
+        record = root / box / "init"
+        own = os.readlink(record)
+        record.unlink()
+        record.write_text(own)
+        with pytest.raises(rsc.SystemCallError) as caught:
+            container.state()
+        assert f'state of container "{box}"' in str(caught.value)
+        assert str(record) in str(caught.value)
+        assert "delete the container with force" in str(caught.value)
+        record.unlink()
+        record.symlink_to(own)
+        assert container.status == "running"
+
+
 def test_spoilt_config(bundle: BundleFactory, root: Path, box: str) -> None:
     """It stands after the state, and is read by those verbs alone that need it."""
     with Container.run(box, bundle(args=FOREVER), root=root) as container:
@@ -204,6 +221,14 @@ def test_a_list_of_many(bundle: BundleFactory, root: Path, box: str, cli: Comman
             assert {row["pid"] for row in rows} == {container.pid}
             for other in spoilt:
                 assert f'state of container "{other}"' in listed.stderr
+            alone = subprocess.run(
+                [_binary.binary(), "--root", str(root), "list", "--format", "json"],
+                # No further thread for an ordinary user.
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
+                capture_output=True,
+                check=True,
+            )
+            assert json.loads(alone.stdout) == rows
         finally:
             for other in ids:
                 shutil.rmtree(root / other, ignore_errors=True)

@@ -64,14 +64,12 @@ pub(super) fn read(path: &Path) -> nix::Result<String> {
 /// kernel render them again and again in small pieces.
 fn read_all(file: File) -> nix::Result<String> {
     let mut bytes = Vec::with_capacity(PAGE);
-    loop {
-        match read_into(&file, &mut bytes) {
-            Ok(0) => return Ok(text(bytes)),
-            Ok(_) if bytes.len() == bytes.capacity() => bytes.reserve(PAGE),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
+    while read_into(&file, &mut bytes)? > 0 {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(PAGE);
         }
     }
+    Ok(text(bytes))
 }
 
 /// Mounts that are none of our business may have any bytes for a name.

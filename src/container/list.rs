@@ -65,10 +65,15 @@ pub fn list(root: &Root) -> Result<Vec<Summary>> {
     let mut shares = ids.chunks(ids.len().div_ceil(threads).max(1));
     let own = shares.next().unwrap_or_default();
     Ok(thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|ids| scope.spawn(|| summaries(root, ids))).collect();
+        let begin = |ids| thread::Builder::new().spawn_scoped(scope, move || summaries(root, ids));
+        let others: Vec<_> = shares.map(|ids| (ids, begin(ids))).collect();
         let mut rows = summaries(root, own);
-        for other in others {
-            rows.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        for (ids, other) in others {
+            rows.extend(match other {
+                Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // Who may have no further thread looks at them alone.
+                Err(_) => summaries(root, ids),
+            });
         }
         rows
     }))

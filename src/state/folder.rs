@@ -30,6 +30,9 @@ pub const START_SOCKET: &str = "start";
 /// Its name until all of the container is made.
 const NEW_START_SOCKET: &str = "start.new";
 
+/// What to do about a record that cannot be read.
+const SPOILT: &str = "delete the container with force";
+
 /// Of a record with the config of an engine.
 const USUAL_LENGTH: usize = 16 * 1024;
 
@@ -214,15 +217,16 @@ impl Folder {
         };
         let path = self.path.join(STATE);
         let message = format!("state of container {:?} in {path:?}: {problem}", self.id);
-        Err(Error::new(Kind::Other, message).hint("delete the container with force"))
+        Err(Error::new(Kind::Other, message).hint(SPOILT))
     }
 
     fn read_link(&self, name: &str) -> Result<Option<OsString>> {
         match readlinkat(&self.fd, name) {
             Err(Errno::ENOENT) => Ok(None),
-            text => text
-                .map(Some)
-                .map_err(|errno| Error::path_call("readlink", self.path.join(name), errno)),
+            Ok(text) => Ok(Some(text)),
+            Err(errno) => Err(Error::path_call("readlink", self.path.join(name), errno)
+                .context(format_args!("state of container {:?}", self.id))
+                .hint(SPOILT)),
         }
     }
 
@@ -236,10 +240,7 @@ impl Folder {
         // Not by read_to_end(), which asks for the size and the position first.
         let mut bytes = Vec::with_capacity(USUAL_LENGTH);
         loop {
-            match read_into(&file, &mut bytes) {
-                Err(Errno::EINTR) => continue,
-                read => read.map_err(|errno| failed("read", errno))?,
-            };
+            read_into(&file, &mut bytes).map_err(|errno| failed("read", errno))?;
             // The kernel fills what it is given, but at the end.
             if bytes.len() < bytes.capacity() {
                 return Ok(Some(bytes));
