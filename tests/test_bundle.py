@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -753,6 +754,22 @@ def test_a_saved_image_is_not_a_file_system(place: Place) -> None:
 
 def test_a_manifest_in_a_file_system_is_no_saved_image(place: Place) -> None:
     place.make(archive(*HELLO, entry("manifest.json")))
+
+
+@pytest.mark.skipif(ROOT, reason="needs an ordinary user: root may have threads without limit")
+def test_no_further_thread(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "archive.tar"
+    file.write_bytes(archive(*HELLO).read())
+    limits = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, limits[1]))
+    try:
+        for source in (archive(*HELLO), file):
+            place.refuses(
+                source, "a thread that unpacks: EAGAIN: .*RLIMIT_NPROC", rsc.SystemCallError
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, limits)
+    place.make(file)
 
 
 @needs_root

@@ -12,10 +12,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use flate2::bufread::MultiGzDecoder;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
@@ -106,10 +107,10 @@ fn from_disk<T: Send>(
     thread::scope(|scope| {
         let (ended, end) = sync_channel::<()>(0);
         let stop = &stop;
-        let worker = scope.spawn(move || {
+        let worker = begin(scope, move || {
             let _ended = ended;
             consume(Blocks::new(Feed::Disk { file, stop }))
-        });
+        })?;
         let mut interrupted = None;
         while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
             if let Err(error) = watch.check() {
@@ -136,11 +137,11 @@ fn from_stream<T: Send>(
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let over = &over;
-        let worker = scope.spawn(move || {
+        let worker = begin(scope, move || {
             let consumed = consume(Blocks::new(Feed::Thread { filled, emptied }));
             over.store(true, Ordering::Relaxed);
             consumed
-        });
+        })?;
         let fed = feed(source, watch, over, &full, &empty);
         drop(full);
         let consumed = joined(worker);
@@ -181,6 +182,17 @@ impl Packing {
             _ => Packing::None,
         }
     }
+}
+
+fn begin<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> Result<T> + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, Result<T>>> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
+        Error::call("clone3", "for a thread that unpacks", errno)
+            .hint("a limit on processes is reached (RLIMIT_NPROC or pids.max)")
+    })
 }
 
 fn joined<T>(worker: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
