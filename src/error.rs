@@ -9,6 +9,9 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+/// What stands in the way where one more process or thread is `EAGAIN`.
+pub(crate) const PROCESS_LIMIT: &str = "a limit on processes is reached (RLIMIT_NPROC or pids.max)";
+
 /// The result of everything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, PROCESS_LIMIT, Result};
 
 /// What passes from thread to thread at once.
 const BLOCK: usize = 256 * 1024;
@@ -190,8 +190,7 @@ fn begin<'scope, T: Send + 'scope>(
 ) -> Result<ScopedJoinHandle<'scope, Result<T>>> {
     thread::Builder::new().spawn_scoped(scope, work).map_err(|error| {
         let errno = error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
-        Error::call("clone3", "for a thread that unpacks", errno)
-            .hint("a limit on processes is reached (RLIMIT_NPROC or pids.max)")
+        Error::call("clone3", "for a thread that unpacks", errno).hint(PROCESS_LIMIT)
     })
 }
 

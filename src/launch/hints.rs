@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, PROCESS_LIMIT};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, SecurityModule, Step};
 
@@ -177,7 +177,7 @@ pub(super) fn clone_failed(plan: &Plan, errno: Errno) -> Error {
         }
         Errno::EPERM => error.hint("run as root, or add a user namespace"),
         Errno::ENOSPC => error.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
-        Errno::EAGAIN => error.hint("a limit on processes is reached (RLIMIT_NPROC or pids.max)"),
+        Errno::EAGAIN => error.hint(PROCESS_LIMIT),
         Errno::EINVAL => error.hint("this kernel lacks one of these namespaces"),
         Errno::ENOSYS => error.hint("this needs linux 5.12 or newer"),
         _ => error,

@@ -86,9 +86,15 @@ def run(
 class Client:
     """An engine's command line, with the words that every call begins with."""
 
-    def __init__(self, *words: object, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *words: object,
+        environment: dict[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self._words = [str(word) for word in words]
         self.environment = environment
+        self._folder = folder
 
     def argv(self, *args: object) -> list[str]:
         return [*self._words, *map(str, args)]
@@ -96,7 +102,7 @@ class Client:
     def __call__(
         self, *args: object, check: bool = True, **more: Any
     ) -> subprocess.CompletedProcess[str]:
-        return run(self.argv(*args), check=check, env=self.environment, **more)
+        return run(self.argv(*args), check=check, env=self.environment, cwd=self._folder, **more)
 
 
 # -- the image ----------------------------------------------------------------------------------

@@ -95,7 +95,8 @@ class Podman(Client):
             (place / "run").mkdir(mode=0o700)
             environment["XDG_RUNTIME_DIR"] = str(place / "run")
         options = [f"--{name}={place / name}" for name in ("root", "runroot", "tmpdir")]
-        super().__init__(need("podman"), *options, environment=environment)
+        # conmon leaves a file `oom` where it was started.
+        super().__init__(need("podman"), *options, environment=environment, folder=place)
 
     def argv(self, *args: object) -> list[str]:
         """The first is the runtime."""
